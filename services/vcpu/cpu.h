@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The state of one virtual CPU as the software engines hold it, and the words through which other
+ * threads and processes ask it for something. Intel SDM volume 1 chapter 3, volume 3 chapter 2.
+ *
+ * One host thread runs a vCPU and is the only one to touch struct vcpu, but for `req`, which any
+ * thread may set bits in (vcpu_request()), and the fields said to be otherwise.
+ */
+#ifndef VCPU_CPU_H
+#define VCPU_CPU_H
+
+#include <setjmp.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15,
+       REG_NONE, /* gpr[REG_NONE] is always 0: an absent base or index */
+       N_GPR };
+
+enum seg { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, N_SEG, SEG_LDTR = N_SEG, SEG_TR,
+	   N_SEG_ALL };
+
+/*
+ * Segment attributes: bytes 5 and 6 of the descriptor without the limit nibble, plus UNUSABLE.
+ *   16        15 14  13 12   11..8  7  6..5 4  3..0
+ *   unusable  G  D/B L  AVL  0      P  DPL  S  type
+ */
+enum {
+	SEG_TYPE = 0xf,
+	SEG_TYPE_ACCESSED = 0x1,
+	SEG_TYPE_WRITE = 0x2, /* data: writable; code: readable */
+	SEG_TYPE_EXPAND = 0x4, /* data: expand down; code: conforming */
+	SEG_TYPE_CODE = 0x8,
+	SEG_S = 1 << 4,
+	SEG_DPL_SHIFT = 5,
+	SEG_P = 1 << 7,
+	SEG_AVL = 1 << 12,
+	SEG_L = 1 << 13,
+	SEG_DB = 1 << 14,
+	SEG_G = 1 << 15,
+	SEG_UNUSABLE = 1 << 16,
+};
+
+struct segment {
+	uint64_t base;
+	uint32_t limit; /* last valid offset, in bytes */
+	uint32_t attr;
+	uint16_t selector;
+};
+
+struct desc_table {
+	uint64_t base;
+	uint16_t limit;
+};
+
+/* RFLAGS bits. The six arithmetic flags live in vcpu.aflags, all the others in vcpu.rflags. */
+enum {
+	FL_CF = 1 << 0, FL_1 = 1 << 1, FL_PF = 1 << 2, FL_AF = 1 << 4, FL_ZF = 1 << 6,
+	FL_SF = 1 << 7, FL_TF = 1 << 8, FL_IF = 1 << 9, FL_DF = 1 << 10, FL_OF = 1 << 11,
+	FL_IOPL = 3 << 12, FL_NT = 1 << 14, FL_RF = 1 << 16, FL_VM = 1 << 17, FL_AC = 1 << 18,
+	FL_VIF = 1 << 19, FL_VIP = 1 << 20, FL_ID = 1 << 21,
+	FL_ARITH = FL_CF | FL_PF | FL_AF | FL_ZF | FL_SF | FL_OF,
+};
+
+enum {
+	CR0_PE = 1 << 0, CR0_MP = 1 << 1, CR0_EM = 1 << 2, CR0_TS = 1 << 3, CR0_ET = 1 << 4,
+	CR0_NE = 1 << 5, CR0_WP = 1 << 16, CR0_AM = 1 << 18, CR0_NW = 1 << 29, CR0_CD = 1 << 30,
+};
+#define CR0_PG (1u << 31)
+
+enum {
+	CR4_VME = 1 << 0, CR4_PVI = 1 << 1, CR4_TSD = 1 << 2, CR4_DE = 1 << 3, CR4_PSE = 1 << 4,
+	CR4_PAE = 1 << 5, CR4_MCE = 1 << 6, CR4_PGE = 1 << 7, CR4_PCE = 1 << 8,
+	CR4_OSFXSR = 1 << 9, CR4_OSXMMEXCPT = 1 << 10, CR4_UMIP = 1 << 11,
+	CR4_FSGSBASE = 1 << 16, CR4_PCIDE = 1 << 17, CR4_OSXSAVE = 1 << 18, CR4_SMEP = 1 << 20,
+	CR4_SMAP = 1 << 21,
+};
+
+enum { EFER_SCE = 1 << 0, EFER_LME = 1 << 8, EFER_LMA = 1 << 10, EFER_NXE = 1 << 11 };
+
+/* Exception vectors, SDM volume 3 table 6-1. */
+enum {
+	VEC_DE = 0, VEC_DB = 1, VEC_NMI = 2, VEC_BP = 3, VEC_OF = 4, VEC_BR = 5, VEC_UD = 6,
+	VEC_NM = 7, VEC_DF = 8, VEC_TS = 10, VEC_NP = 11, VEC_SS = 12, VEC_GP = 13, VEC_PF = 14,
+	VEC_MF = 16, VEC_AC = 17, VEC_MC = 18, VEC_XM = 19,
+};
+
+/* Bits of vcpu.req: what another thread, or the vCPU itself, wants of it. */
+enum vcpu_req {
+	REQ_IRQ = 1 << 0, /* the local APIC or the 8259 has a vector to deliver */
+	REQ_NMI = 1 << 1,
+	REQ_INIT = 1 << 2,
+	REQ_SIPI = 1 << 3,
+	REQ_PAUSE = 1 << 4, /* park until cleared */
+	REQ_STATE = 1 << 5, /* run the function in vcpu.state_fn on this thread */
+	REQ_TIMER = 1 << 6, /* a deadline of this vCPU's timers has passed */
+	REQ_SYNC = 1 << 7, /* engine-internal: answer a TLB or code-cache shoot-down */
+	REQ_RESET = 1 << 8,
+	REQ_STOP = 1 << 9, /* leave the thread */
+};
+
+/*
+ * A translation context. The contexts differ in what a page's U/S bit lets through; switching
+ * CPL or EFLAGS.AC only changes vcpu.tlb.
+ */
+enum mmu_ctx { MMU_SUPER, MMU_SUPER_AC /* SMAP suspended */, MMU_USER, N_MMU_CTX };
+
+enum { TLB_BITS = 10, TLB_SIZE = 1 << TLB_BITS };
+
+/*
+ * tag: linear address of the page, or TLB_EMPTY; hit when (lin ^ tag) <= 4096 - size, which checks
+ * page, canonical form and page crossing at once. host = lin + addend.
+ */
+struct tlb_entry {
+	uint64_t tag;
+	uint64_t addend;
+};
+#define TLB_EMPTY UINT64_MAX
+
+struct mmu_tlb {
+	struct tlb_entry r[TLB_SIZE], w[TLB_SIZE], x[TLB_SIZE];
+	uint64_t x_gpa[TLB_SIZE]; /* guest-physical page of x[i] */
+};
+
+struct insn;
+struct trace;
+struct board;
+struct lapic;
+struct interp;
+
+/* XSAVE area in standard form: legacy region + header; the SSE part of it is the live XMM state. */
+struct fx_area {
+	uint16_t fcw, fsw;
+	uint8_t ftw, rsvd0;
+	uint16_t fop;
+	uint64_t fip, fdp;
+	uint32_t mxcsr, mxcsr_mask;
+	uint8_t st[8][16];
+	uint8_t xmm[16][16];
+	uint8_t rsvd[96];
+} __attribute__((aligned(64)));
+
+struct vcpu {
+	/* Hot: registers. gpr[REG_NONE] == 0. */
+	uint64_t gpr[N_GPR];
+	/*
+	 * Instruction pointer. Between instructions of a trace it is stale: the running
+	 * instruction's is trace_rip + insn->off, see vcpu_insn_rip().
+	 */
+	uint64_t rip;
+	uint64_t trace_rip;
+	const struct insn *insn; /* the instruction that runs: set by whatever can fault or exit */
+	/* Arithmetic flags as `lahf; seto %al` leaves them in AX: 15 SF, 14 ZF, 12 AF, 10 PF,
+	 * 9 one, 8 CF, 0 OF. */
+	uint16_t aflags;
+	uint8_t cpl;
+	uint8_t shadow; /* interrupts inhibited until the next instruction ends (STI, MOV SS) */
+	uint32_t rflags; /* RFLAGS without the arithmetic bits; bit 1 set */
+	uint32_t mode; /* MODE_*: decode and execution mode, part of a trace's key */
+	uint32_t req_mask; /* bits of req that stop a run now: REQ_IRQ only with IF=1, no shadow */
+	uint64_t seg_base[N_SEG + 1]; /* copy of seg[].base; [N_SEG] == 0 */
+	struct mmu_tlb *tlb; /* &tlbs[mmu_ctx] */
+
+	_Atomic uint32_t req; /* enum vcpu_req; set by any thread */
+	_Atomic uint32_t *kick_summary; /* devices set bits here: see mobo/io.h */
+
+	struct fx_area fx; /* x87, MXCSR, XMM */
+
+	struct segment seg[N_SEG_ALL];
+	struct desc_table gdtr, idtr;
+	uint64_t cr0, cr2, cr3, cr4, cr8, efer, xcr0;
+	uint64_t dr[8];
+	uint64_t pdpte[4]; /* PAE paging: loaded by MOV CR3 and friends */
+
+	uint64_t star, lstar, cstar, sfmask, kernel_gs_base, tsc_aux;
+	uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
+	uint64_t apic_base, pat, misc_enable, mtrr_def_type, mtrr_fix[11], mtrr_var[16];
+	uint64_t tsc_offset, tsc_adjust, spec_ctrl, xss;
+
+	/* Events. */
+	bool nmi_blocked; /* until IRET */
+	bool nmi_pending;
+	bool halted; /* HLT executed, not yet woken */
+	bool wait_sipi;
+	uint8_t sipi_vector;
+	int delivering; /* vector being delivered, or -1: for #DF */
+	uint64_t pending_db; /* DR6 bits of debug traps to raise after the instruction */
+
+	uint64_t n_insns; /* instructions retired, counted by whole traces */
+	unsigned index;
+	struct board *board;
+	struct lapic *lapic;
+	struct interp *interp; /* trace cache */
+	void (*state_fn)(struct vcpu *v, void *arg);
+	void *state_arg;
+	jmp_buf unwind; /* back to the run loop, registers committed or not as the raiser chose */
+	struct mmu_tlb tlbs[N_MMU_CTX];
+	uint32_t n_fills; /* TLB fills since the last flush: cost of a flush is their number */
+	uint32_t fills[4096];
+};
+
+/* Bits of vcpu.mode, all that decoding and handler choice depend on. */
+enum {
+	MODE_16 = 0, MODE_32 = 1, MODE_64 = 2, MODE_SIZE = 3, /* default operand/address size of CS */
+	MODE_SS32 = 1 << 2, /* SS.B: ESP, not SP */
+	MODE_PROT = 1 << 3, /* CR0.PE and not VM */
+	MODE_V86 = 1 << 4,
+	MODE_LMA = 1 << 5, /* long mode active: 64-bit or compatibility */
+	MODE_FLAT = 1 << 6, /* CS, DS, ES, SS have base 0 and no limit to check */
+	MODE_USER = 1 << 7, /* CPL 3 */
+};
+
+static inline void vcpu_request(struct vcpu *v, uint32_t bits)
+{
+	atomic_fetch_or(&v->req, bits);
+}
+
+#endif

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An engine: what makes guest instructions happen. The interpreter, the translator and KVM are one
+ * mobo_engine_ops each; nothing outside an engine's own folder asks which one runs.
+ */
+#ifndef VCPU_ENGINE_H
+#define VCPU_ENGINE_H
+
+#include <linux/kvm.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct vcpu;
+struct board;
+
+/*
+ * The architectural state of one vCPU in KVM's layout, so that a machine can change engines while
+ * it runs. msrs[] lists every MSR of mobo_cpu_state_msrs[] in its order.
+ */
+enum { MOBO_CPU_STATE_MSRS = 64 };
+
+struct mobo_cpu_state {
+	struct kvm_regs regs;
+	struct kvm_sregs sregs;
+	struct kvm_debugregs debugregs;
+	struct kvm_vcpu_events events;
+	struct kvm_xcrs xcrs;
+	struct kvm_xsave xsave;
+	struct kvm_lapic_state lapic;
+	struct kvm_mp_state mp_state;
+	uint32_t n_msrs;
+	struct kvm_msr_entry msrs[MOBO_CPU_STATE_MSRS];
+};
+
+/* Why run() came back. */
+enum mobo_exit {
+	MOBO_EXIT_REQUEST, /* vcpu.req & vcpu.req_mask, or devices kicked: service and run again */
+	MOBO_EXIT_HALT, /* HLT or MWAIT: sleep until an event, then run again */
+	MOBO_EXIT_SHUTDOWN, /* triple fault */
+	MOBO_EXIT_STEP, /* single step asked for by a debugger has been done */
+};
+
+struct mobo_engine_ops {
+	const char *name;
+	/* NULL: usable; else why this host cannot run it, for `mobo show` and `mobo doctor`. */
+	const char *(*unusable)(void);
+	/* Per vCPU, on the vCPU's thread. 0 or -errno. */
+	int (*vcpu_init)(struct vcpu *v);
+	void (*vcpu_finish)(struct vcpu *v);
+	/* Power-on state, SDM vol. 3 table 9-1; INIT keeps what INIT keeps. vCPU's thread. */
+	void (*reset)(struct vcpu *v, bool init);
+	/* Runs guest code until an exit. Blocks for as long as the guest computes. vCPU's thread. */
+	enum mobo_exit (*run)(struct vcpu *v);
+	/* Makes a running vCPU look at vcpu.req soon. Any thread. */
+	void (*kick)(struct vcpu *v);
+	/* vCPU's thread, between runs. */
+	void (*get_state)(struct vcpu *v, struct mobo_cpu_state *s);
+	int (*set_state)(struct vcpu *v, const struct mobo_cpu_state *s);
+	/* The memory map or A20 changed: drop what depends on it. vCPU's thread. */
+	void (*map_changed)(struct vcpu *v);
+	/* Bytes of RAM changed other than by v's own stores. vCPU's thread. */
+	void (*code_written)(struct vcpu *v, uint64_t gpa, uint64_t len);
+	/* Code first decoded from this page by another vCPU: report v's stores to it. vCPU's thread. */
+	void (*code_protect)(struct vcpu *v, uint64_t gpa);
+};
+
+extern const struct mobo_engine_ops mobo_engine_interpreter;
+
+#endif

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Guest memory as instructions see it: linear address -> guest-physical -> host pointer.
+ * Intel SDM volume 3 chapter 4 (paging), 4.6 (access rights), 4.10 (caching translations).
+ *
+ * The inline functions are the fast path; everything else (miss, page crossing, MMIO, ROM, a page
+ * that holds decoded code) is in the _slow ones. All raise guest exceptions by not returning
+ * (exception.h), so a caller commits registers only after its last access. vCPU thread only.
+ */
+#ifndef VCPU_MMU_MMU_H
+#define VCPU_MMU_MMU_H
+
+#include <string.h>
+
+#include "cpu.h"
+
+enum mmu_access { MMU_R = 1, MMU_W = 2, MMU_X = 4, MMU_RW = MMU_R | MMU_W };
+
+static inline unsigned tlb_slot(uint64_t lin)
+{
+	return (lin >> 12) & (TLB_SIZE - 1);
+}
+
+uint64_t mmu_read_slow(struct vcpu *v, uint64_t lin, unsigned size);
+void mmu_write_slow(struct vcpu *v, uint64_t lin, unsigned size, uint64_t val);
+
+/*
+ * Host pointer to `size` bytes of directly accessible RAM at lin with access rights `acc` checked
+ * (A and D bits set), or NULL when the bytes cross a page, are MMIO or ROM (for writes), or hold
+ * decoded code (for writes): the caller then uses reads and writes. Valid until the next exit,
+ * flush or instruction end.
+ */
+void *mmu_ptr_slow(struct vcpu *v, uint64_t lin, unsigned size, enum mmu_access acc);
+
+#define MMU_DEFINE_ACCESS(bits)                                                                    \
+	static inline uint##bits##_t mmu_read##bits(struct vcpu *v, uint64_t lin)                  \
+	{                                                                                          \
+		const struct tlb_entry *e = &v->tlb->r[tlb_slot(lin)];                             \
+		uint##bits##_t val;                                                                \
+                                                                                                   \
+		if (__builtin_expect((lin ^ e->tag) > 4096 - bits / 8, 0)) {                       \
+			return (uint##bits##_t)mmu_read_slow(v, lin, bits / 8);                    \
+		}                                                                                  \
+		memcpy(&val, (const void *)(lin + e->addend), sizeof(val));                        \
+		return val;                                                                        \
+	}                                                                                          \
+	static inline void mmu_write##bits(struct vcpu *v, uint64_t lin, uint##bits##_t val)       \
+	{                                                                                          \
+		const struct tlb_entry *e = &v->tlb->w[tlb_slot(lin)];                             \
+                                                                                                   \
+		if (__builtin_expect((lin ^ e->tag) > 4096 - bits / 8, 0)) {                       \
+			mmu_write_slow(v, lin, bits / 8, val);                                     \
+			return;                                                                    \
+		}                                                                                  \
+		memcpy((void *)(lin + e->addend), &val, sizeof(val));                              \
+	}
+MMU_DEFINE_ACCESS(8)
+MMU_DEFINE_ACCESS(16)
+MMU_DEFINE_ACCESS(32)
+MMU_DEFINE_ACCESS(64)
+#undef MMU_DEFINE_ACCESS
+
+/* As mmu_ptr_slow(), fast when the TLB has the page. For RMW pass MMU_RW (checks write). */
+static inline void *mmu_ptr(struct vcpu *v, uint64_t lin, unsigned size, enum mmu_access acc)
+{
+	const struct tlb_entry *e =
+		acc & MMU_W ? &v->tlb->w[tlb_slot(lin)] : &v->tlb->r[tlb_slot(lin)];
+
+	if (__builtin_expect((lin ^ e->tag) > 4096 - size, 0)) {
+		return mmu_ptr_slow(v, lin, size, acc);
+	}
+	return (void *)(lin + e->addend);
+}
+
+/*
+ * Copies between guest linear memory and `buf`; len up to 4096, may cross one page. Write checks
+ * both pages before the first byte is stored.
+ */
+void mmu_read_bytes(struct vcpu *v, uint64_t lin, void *buf, unsigned len);
+void mmu_write_bytes(struct vcpu *v, uint64_t lin, const void *buf, unsigned len);
+/* Raises what an access would raise and does nothing else: write intent before a read, probes. */
+void mmu_probe(struct vcpu *v, uint64_t lin, unsigned len, enum mmu_access acc);
+
+/* Implicit supervisor accesses at any CPL: descriptor tables, TSS (SDM vol. 3, 4.6.1). */
+uint64_t mmu_read_sys(struct vcpu *v, uint64_t lin, unsigned size);
+void mmu_write_sys(struct vcpu *v, uint64_t lin, unsigned size, uint64_t val);
+
+/*
+ * Instruction fetch: fills the x side of the TLB. Returns the host pointer of the byte at lin, the
+ * bytes readable to the end of its page in *n, and its guest-physical address in *gpa; NULL when
+ * the page is not RAM or ROM (then *gpa is valid and bytes are read one at a time).
+ */
+const uint8_t *mmu_fetch(struct vcpu *v, uint64_t lin, unsigned *n, uint64_t *gpa);
+
+/* Translates without side effects, for debuggers. Returns 0 or -EFAULT. */
+int mmu_translate_debug(struct vcpu *v, uint64_t lin, uint64_t *gpa);
+
+/* Drop cached translations: all; all but global pages; those of one page (INVLPG). */
+void mmu_flush_all(struct vcpu *v);
+void mmu_flush_nonglobal(struct vcpu *v);
+void mmu_flush_page(struct vcpu *v, uint64_t lin);
+/* Drop write permission for a guest-physical page: it now holds decoded code. */
+void mmu_protect_code(struct vcpu *v, uint64_t gpa);
+/* CPL, EFLAGS.AC, CR0.WP, CR4.SMAP ... changed: choose v->tlb and flush what must be flushed. */
+void mmu_update_context(struct vcpu *v);
+
+#endif
