@@ -105,23 +105,40 @@ enum vcpu_req {
  * A translation context. The contexts differ in what a page's U/S bit lets through; switching
  * CPL or EFLAGS.AC only changes vcpu.tlb.
  */
-enum mmu_ctx { MMU_SUPER, MMU_SUPER_AC /* SMAP suspended */, MMU_USER, N_MMU_CTX };
+enum mmu_ctx {
+	MMU_SUPER,
+	MMU_SUPER_AC, /* SMAP suspended */
+	MMU_USER,
+	MMU_USER_ALIGN, /* alignment checks on: its r and w are never filled */
+	N_MMU_CTX
+};
 
 enum { TLB_BITS = 10, TLB_SIZE = 1 << TLB_BITS };
 
 /*
  * tag: linear address of the page, or TLB_EMPTY; hit when (lin ^ tag) <= 4096 - size, which checks
- * page, canonical form and page crossing at once. host = lin + addend.
+ * page, canonical form and page crossing at once. host = lin + addend. An empty slot holds
+ * tlb_empty(slot), which no address of that slot matches.
  */
 struct tlb_entry {
 	uint64_t tag;
 	uint64_t addend;
 };
-#define TLB_EMPTY UINT64_MAX
+
+static inline uint64_t tlb_empty(unsigned slot)
+{
+	return ~(uint64_t)slot << 12;
+}
 
 struct mmu_tlb {
 	struct tlb_entry r[TLB_SIZE], w[TLB_SIZE], x[TLB_SIZE];
 	uint64_t x_gpa[TLB_SIZE]; /* guest-physical page of x[i] */
+};
+
+/* What an instruction inhibits until its successor has ended. */
+enum vcpu_shadow {
+	SHADOW_STI = 1, /* maskable interrupts */
+	SHADOW_MOV_SS = 2, /* interrupts, NMI and debug traps */
 };
 
 struct insn;
@@ -156,7 +173,12 @@ struct vcpu {
 	 * 9 one, 8 CF, 0 OF. */
 	uint16_t aflags;
 	uint8_t cpl;
-	uint8_t shadow; /* interrupts inhibited until the next instruction ends (STI, MOV SS) */
+	uint8_t shadow; /* enum vcpu_shadow: inhibited until the next instruction ends */
+	/*
+	 * Instructions must run one at a time, between debug_insn_start() and debug_insn_end(): TF,
+	 * RF, an enabled breakpoint, a pending debug trap. Kept by vcpu_update_req_mask().
+	 */
+	bool stepping;
 	uint32_t rflags; /* RFLAGS without the arithmetic bits; bit 1 set */
 	uint32_t mode; /* MODE_*: decode and execution mode, part of a trace's key */
 	uint32_t req_mask; /* bits of req that stop a run now: REQ_IRQ only with IF=1, no shadow */
@@ -185,7 +207,9 @@ struct vcpu {
 	bool halted; /* HLT executed, not yet woken */
 	bool wait_sipi;
 	uint8_t sipi_vector;
-	int delivering; /* vector being delivered, or -1: for #DF */
+	bool shutdown; /* triple fault: nothing runs until reset */
+	int delivering; /* exception being delivered, DELIVERING_INTERRUPT, or -1: for #DF */
+	bool delivering_ext; /* EXT bit of error codes raised meanwhile */
 	uint64_t pending_db; /* DR6 bits of debug traps to raise after the instruction */
 
 	uint64_t n_insns; /* instructions retired, counted by whole traces */
@@ -197,9 +221,12 @@ struct vcpu {
 	void *state_arg;
 	jmp_buf unwind; /* back to the run loop, registers committed or not as the raiser chose */
 	struct mmu_tlb tlbs[N_MMU_CTX];
+	uint32_t tlb_epoch; /* counts flushes: a saved translation is good while it stays */
 	uint32_t n_fills; /* TLB fills since the last flush: cost of a flush is their number */
 	uint32_t fills[4096];
 };
+
+#define DELIVERING_INTERRUPT 256 /* vcpu.delivering: an interrupt of either kind, benign */
 
 /* Bits of vcpu.mode, all that decoding and handler choice depend on. */
 enum {

@@ -123,6 +123,12 @@ void vcpu_update_req_mask(struct vcpu *v);
 /* Loads a segment register with all checks of the mode (MOV, POP, LES ...). SDM vol. 3 ch. 5. */
 void seg_load(struct vcpu *v, enum seg seg, uint16_t selector);
 
+/*
+ * May the running instruction access these ports? True, or raises #GP(0) by IOPL and the TSS's
+ * I/O permission bitmap; also notes I/O breakpoints that match. SDM vol. 1, 19.5.
+ */
+bool io_permitted(struct vcpu *v, uint16_t port, unsigned size);
+
 /* MSRs and CPUID. rdmsr/wrmsr return false for #GP. */
 bool msr_read(struct vcpu *v, uint32_t msr, uint64_t *val);
 bool msr_write(struct vcpu *v, uint32_t msr, uint64_t val);

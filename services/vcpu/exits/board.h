@@ -55,6 +55,9 @@ bool board_apic_msr_write(struct vcpu *v, uint32_t msr, uint64_t val);
 unsigned board_cr8_read(struct vcpu *v);
 void board_cr8_write(struct vcpu *v, unsigned val);
 
+/* Number of vCPUs of the machine, at least 1. */
+unsigned board_n_cpus(struct board *b);
+
 /* The guest's time-stamp counter, before vcpu.tsc_offset; frozen while the machine is paused. */
 uint64_t board_tsc(struct board *b);
 uint64_t board_tsc_hz(struct board *b);
