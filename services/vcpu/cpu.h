@@ -116,7 +116,7 @@ enum mmu_ctx {
 enum { TLB_BITS = 10, TLB_SIZE = 1 << TLB_BITS };
 
 /*
- * tag: linear address of the page, or TLB_EMPTY; hit when (lin ^ tag) <= 4096 - size, which checks
+ * tag: linear address of the page; hit when (lin ^ tag) <= 4096 - size, which checks
  * page, canonical form and page crossing at once. host = lin + addend. An empty slot holds
  * tlb_empty(slot), which no address of that slot matches.
  */
@@ -237,6 +237,7 @@ enum {
 	MODE_LMA = 1 << 5, /* long mode active: 64-bit or compatibility */
 	MODE_FLAT = 1 << 6, /* CS, DS, ES, SS have base 0 and no limit to check */
 	MODE_USER = 1 << 7, /* CPL 3 */
+	MODE_AMD = 1 << 8, /* for the decoder, never in vcpu.mode: 66 on near branches counts */
 };
 
 static inline void vcpu_request(struct vcpu *v, uint32_t bits)

@@ -60,6 +60,9 @@ struct insn {
 	uint8_t modrm; /* the byte as encoded, and its place, for execution on the host */
 	uint8_t modrm_off;
 	uint8_t prefix_len; /* legacy prefixes + REX/VEX before the opcode map bytes */
+	/* execute/'s own. */
+	uint8_t nth; /* instructions of the trace before this one */
+	uint8_t reg_at, rm_at; /* byte offsets of operands in vcpu.gpr, AH..BH included */
 };
 
 enum decode_result {
@@ -71,7 +74,7 @@ enum decode_result {
 
 /*
  * Decodes the instruction at `code`, of which `n` bytes (at least 1) are readable, for `mode`
- * (MODE_* of cpu.h). Fills all of *i but fn, aux and off. Pure: reads nothing but its arguments.
+ * (MODE_* of cpu.h). Fills all of *i but fn, aux, off and execute/'s own. Pure: reads nothing but its arguments.
  * DECODE_UD still sets len when the length is known, else 0. LOCK on what cannot be locked is
  * DECODE_UD.
  */
