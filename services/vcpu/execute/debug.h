@@ -29,10 +29,6 @@ bool debug_insn_start(struct vcpu *v);
  */
 bool debug_insn_end(struct vcpu *v, bool tf, uint8_t shadow);
 
-/* Data breakpoints: notes a hit of [lin, lin + size) in vcpu.pending_db. */
-void debug_data_access(struct vcpu *v, uint64_t lin, unsigned size, bool write);
-/* Whether a data breakpoint for this access lies in the page: then it gets no TLB entry. */
-bool debug_page_watched(const struct vcpu *v, uint64_t lin, bool write);
 /* I/O breakpoints (CR4.DE). */
 void debug_io_access(struct vcpu *v, uint16_t port, unsigned size);
 

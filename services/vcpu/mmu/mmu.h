@@ -21,6 +21,9 @@ static inline unsigned tlb_slot(uint64_t lin)
 	return (lin >> 12) & (TLB_SIZE - 1);
 }
 
+/* Empties every slot. Before the first access: a zeroed struct mmu_tlb is not an empty one. */
+void mmu_init(struct vcpu *v);
+
 uint64_t mmu_read_slow(struct vcpu *v, uint64_t lin, unsigned size);
 void mmu_write_slow(struct vcpu *v, uint64_t lin, unsigned size, uint64_t val);
 
@@ -84,6 +87,13 @@ void mmu_probe(struct vcpu *v, uint64_t lin, unsigned len, enum mmu_access acc);
 /* Implicit supervisor accesses at any CPL: descriptor tables, TSS (SDM vol. 3, 4.6.1). */
 uint64_t mmu_read_sys(struct vcpu *v, uint64_t lin, unsigned size);
 void mmu_write_sys(struct vcpu *v, uint64_t lin, unsigned size, uint64_t val);
+
+/*
+ * Explicit accesses with the rights of another privilege level than v->cpl: the stack that a
+ * transfer is about to switch to.
+ */
+uint64_t mmu_read_cpl(struct vcpu *v, unsigned cpl, uint64_t lin, unsigned size);
+void mmu_write_cpl(struct vcpu *v, unsigned cpl, uint64_t lin, unsigned size, uint64_t val);
 
 /*
  * Instruction fetch: fills the x side of the TLB. Returns the host pointer of the byte at lin, the
