@@ -68,6 +68,9 @@ struct mobo_io_engine {
 	void *give_up_arg;
 	/* While it waits the vCPU must answer shoot-downs of others: called now and then. May be NULL. */
 	void (*idle)(void *arg, unsigned vcpu);
+	/* Virtual clock for the stamps in requests; NULL: the device takes the time itself. */
+	const struct mobo_machine_page *page;
+	uint32_t map_gen_seen[MOBO_IOCH_VCPUS]; /* private to mobo_io_*; zero it at the start */
 };
 
 /*
@@ -84,7 +87,7 @@ int mobo_io_string(struct mobo_io_engine *io, unsigned vcpu, enum mobo_io_op op,
 /* Queues a posted write; waits only while the ring is full. */
 int mobo_io_post(struct mobo_io_engine *io, unsigned vcpu, uint32_t region, uint64_t offset,
 		 unsigned size, uint64_t data);
-/* Doorbell: stores the value, wakes the device if it sleeps. */
+/* Doorbell: stores the value (its low 32 bits), wakes the device if it sleeps. */
 void mobo_io_bell(struct mobo_io_engine *io, uint32_t region, uint64_t value);
 
 #endif

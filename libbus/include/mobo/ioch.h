@@ -54,7 +54,8 @@ struct mobo_io_req {
 	uint32_t count; /* elements of a string access */
 	uint16_t op; /* enum mobo_io_op */
 	uint16_t size; /* bytes an element: 1, 2, 4, 8 */
-	uint32_t reserved[5];
+	_Atomic uint32_t waiting; /* the vCPU sleeps on rep.seq, or is about to: wake it */
+	uint32_t reserved[4];
 	_Atomic uint32_t seq;
 } __attribute__((aligned(128)));
 
@@ -121,6 +122,7 @@ struct mobo_ioch {
 	_Atomic uint32_t map[MOBO_IOCH_REGIONS] __attribute__((aligned(128)));
 	struct mobo_io_private priv __attribute__((aligned(128)));
 	_Atomic uint32_t posted_ticket __attribute__((aligned(128))); /* next free: vCPUs add */
+	_Atomic uint32_t posted_seen; /* the vCPUs' copy of posted_done, to leave its line alone */
 	_Atomic uint32_t bell[MOBO_IOCH_REGIONS] __attribute__((aligned(128))); /* DOORBELL seq */
 	uint32_t bell_value[MOBO_IOCH_REGIONS];
 	struct mobo_io_req req[MOBO_IOCH_VCPUS];
@@ -147,6 +149,9 @@ struct mobo_machine_page {
 		_Atomic uint32_t halted; /* vCPUs that sleep on `futex` */
 		_Atomic uint32_t futex; /* +1 and wake when halted is not 0 */
 	} kick __attribute__((aligned(64)));
+	/* On hosts of two CPUs one device at a time polls between requests: it holds this word until
+	 * the monotonic time in it. A hint, never needed for correctness. */
+	_Atomic uint64_t poller_until_ns __attribute__((aligned(64)));
 };
 enum {
 	MOBO_KICK_DMA_CODE = 31, /* summary bit: some code-map dirty bit was set */
