@@ -188,7 +188,8 @@ struct vcpu {
 	_Atomic uint32_t req; /* enum vcpu_req; set by any thread */
 	_Atomic uint32_t *kick_summary; /* devices set bits here: see mobo/io.h */
 
-	struct fx_area fx; /* x87, MXCSR, XMM */
+	struct fx_area fx; /* x87, MXCSR, XMM: see execute/simd.h */
+	uint16_t x87_cs, x87_ds; /* selectors of the last x87 instruction and its operand */
 
 	struct segment seg[N_SEG_ALL];
 	struct desc_table gdtr, idtr;

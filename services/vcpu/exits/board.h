@@ -55,6 +55,12 @@ bool board_apic_msr_write(struct vcpu *v, uint32_t msr, uint64_t val);
 unsigned board_cr8_read(struct vcpu *v);
 void board_cr8_write(struct vcpu *v, unsigned val);
 
+/*
+ * FERR#: an unmasked x87 exception with CR0.NE clear, for IRQ 13. Raised again by every x87
+ * instruction that waits, until the guest clears the exception. A board without it gives #MF.
+ */
+__attribute__((weak)) void board_ferr(struct vcpu *v);
+
 /* Number of vCPUs of the machine, at least 1. */
 unsigned board_n_cpus(struct board *b);
 

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * XSAVE, XSAVEOPT, XSAVEC, XSAVES, XRSTOR, XRSTORS and XGETBV's view of what is in use, for x87 and
+ * SSE state. Intel SDM volume 1 chapter 13. Not modelled: the modified optimisation, components
+ * above SSE (XCR0 has none).
+ */
+#include "execute/fpu_state.h"
+#include "execute/simd.h"
+
+enum {
+	XS_X87 = 1 << 0, XS_SSE = 1 << 1, XS_AVX = 1 << 2,
+	OFF_MXCSR = 24, OFF_ST = 32, OFF_XMM = 160, OFF_HEADER = 512,
+	HEADER_LEN = 64, AREA_LEN = OFF_HEADER + HEADER_LEN,
+};
+#define XCOMP_COMPACT (1ull << 63)
+
+struct xsave_area {
+	uint8_t legacy[OFF_HEADER];
+	uint64_t xstate_bv, xcomp_bv, rsvd[6];
+};
+_Static_assert(sizeof(struct xsave_area) == AREA_LEN, "SDM volume 1 13.4");
+
+enum xsave_form { XSAVE, XSAVEOPT, XSAVEC };
+
+static unsigned xmm_len(const struct vcpu *v)
+{
+	return (v->mode & MODE_SIZE) == MODE_64 ? 256 : 128;
+}
+
+/* State components that are not in their initial configuration. vcpu.fx is current but MXCSR. */
+static uint64_t in_use(const struct vcpu *v)
+{
+	uint64_t bv = 0, any = 0, words[32];
+
+	if (v->fx.fcw != FCW_INIT || v->fx.fsw || v->fx.ftw) {
+		bv |= XS_X87;
+	}
+	memcpy(words, v->fx.xmm, sizeof(words));
+	for (unsigned k = 0; k < 32; k++) {
+		any |= words[k];
+	}
+	if (any || simd_mxcsr(v) != MXCSR_INIT) {
+		bv |= XS_SSE;
+	}
+	return bv;
+}
+
+static uint64_t operand(struct vcpu *v, const struct insn *i, enum mmu_access acc)
+{
+	uint64_t lin;
+
+	v->insn = i;
+	if (!(v->cr4 & CR4_OSXSAVE)) {
+		raise_exception(v, VEC_UD);
+	}
+	if (v->cr0 & CR0_TS) {
+		raise_exception(v, VEC_NM);
+	}
+	lin = ea_linear(v, i, AREA_LEN, acc);
+	if (lin & 63) {
+		raise_error(v, VEC_GP, 0);
+	}
+	return lin;
+}
+
+static uint64_t requested(const struct vcpu *v)
+{
+	return v->xcr0 & ((uint64_t)(uint32_t)v->gpr[RDX] << 32 | (uint32_t)v->gpr[RAX]);
+}
+
+/* Pieces of the area to be written: all are probed before the first is stored. */
+struct piece {
+	unsigned off, len;
+	const void *data;
+};
+
+static void write_pieces(struct vcpu *v, uint64_t lin, const struct piece *p, unsigned n)
+{
+	for (unsigned k = 0; k < n; k++) {
+		mmu_probe(v, lin + p[k].off, p[k].len, MMU_W);
+	}
+	for (unsigned k = 0; k < n; k++) {
+		mmu_write_bytes(v, lin + p[k].off, p[k].data, p[k].len);
+	}
+}
+
+static void xsave_any(struct vcpu *v, const struct insn *i, enum xsave_form form, uint64_t rfbm)
+{
+	uint64_t lin = operand(v, i, MMU_W);
+	uint32_t csr[2] = { simd_mxcsr(v), MXCSR_VALID };
+	uint64_t header[2], used, stored;
+	struct piece p[5];
+	unsigned n = 0;
+	uint8_t x87[OFF_XMM];
+
+	simd_store_x87(v);
+	used = in_use(v) & rfbm;
+	stored = form == XSAVE ? rfbm : used;
+	memcpy(x87, &v->fx, sizeof(x87));
+	fpu_put_pointers(v, i, x87);
+	if (stored & XS_X87) {
+		p[n++] = (struct piece){ 0, OFF_MXCSR, x87 };
+		p[n++] = (struct piece){ OFF_ST, OFF_XMM - OFF_ST, x87 + OFF_ST };
+	}
+	if (form == XSAVEC ? stored & XS_SSE : rfbm & (XS_SSE | XS_AVX)) {
+		p[n++] = (struct piece){ OFF_MXCSR, sizeof(csr), csr };
+	}
+	if (stored & XS_SSE) {
+		p[n++] = (struct piece){ OFF_XMM, xmm_len(v), v->fx.xmm };
+	}
+	if (form == XSAVEC) {
+		header[0] = used;
+		header[1] = rfbm | XCOMP_COMPACT;
+	} else {
+		header[0] = (mmu_read64(v, lin + OFF_HEADER) & ~rfbm) | used;
+	}
+	p[n++] = (struct piece){ OFF_HEADER, form == XSAVEC ? 16 : 8, header };
+	write_pieces(v, lin, p, n);
+}
+
+static const struct insn *xsave(struct vcpu *v, const struct insn *i)
+{
+	xsave_any(v, i, XSAVE, requested(v));
+	NEXT(v, i);
+}
+
+static const struct insn *xsaveopt(struct vcpu *v, const struct insn *i)
+{
+	xsave_any(v, i, XSAVEOPT, requested(v));
+	NEXT(v, i);
+}
+
+static const struct insn *xsavec(struct vcpu *v, const struct insn *i)
+{
+	xsave_any(v, i, XSAVEC, requested(v));
+	NEXT(v, i);
+}
+
+static void check_privilege(struct vcpu *v, const struct insn *i)
+{
+	v->insn = i;
+	if (!(v->cr4 & CR4_OSXSAVE)) {
+		raise_exception(v, VEC_UD);
+	}
+	if (v->cpl) {
+		raise_error(v, VEC_GP, 0);
+	}
+}
+
+/* No supervisor state component exists: XSAVES is XSAVEC at CPL 0. */
+static const struct insn *xsaves(struct vcpu *v, const struct insn *i)
+{
+	check_privilege(v, i);
+	xsave_any(v, i, XSAVEC, requested(v));
+	NEXT(v, i);
+}
+
+/* #GP for a header or MXCSR that cannot be. SDM volume 1 13.8. */
+static void check_area(struct vcpu *v, const struct xsave_area *a, uint64_t rfbm,
+		       bool compact_only)
+{
+	bool compact = a->xcomp_bv & XCOMP_COMPACT, bad;
+	uint64_t rsvd = 0;
+	uint32_t csr;
+
+	for (unsigned k = 0; k < 6; k++) {
+		rsvd |= compact || k == 0 ? a->rsvd[k] : 0;
+	}
+	if (compact) {
+		bad = a->xcomp_bv & ~XCOMP_COMPACT & ~v->xcr0 || a->xstate_bv & ~a->xcomp_bv;
+	} else {
+		bad = compact_only || a->xcomp_bv || a->xstate_bv & ~v->xcr0;
+	}
+	memcpy(&csr, a->legacy + OFF_MXCSR, 4);
+	if (csr & ~(uint32_t)MXCSR_VALID) {
+		bad |= compact ? !!(rfbm & a->xstate_bv & XS_SSE) : !!(rfbm & (XS_SSE | XS_AVX));
+	}
+	if (bad || rsvd) {
+		raise_error(v, VEC_GP, 0);
+	}
+}
+
+static void xrstor_any(struct vcpu *v, const struct insn *i, bool compact_only)
+{
+	uint64_t lin = operand(v, i, MMU_R), rfbm = requested(v);
+	struct xsave_area a;
+	uint32_t csr;
+
+	mmu_read_bytes(v, lin, &a, sizeof(a));
+	check_area(v, &a, rfbm, compact_only);
+	memcpy(&csr, a.legacy + OFF_MXCSR, 4);
+	if (a.xcomp_bv & XCOMP_COMPACT) {
+		if (rfbm & XS_SSE) {
+			simd_set_mxcsr(v, a.xstate_bv & XS_SSE ? csr : MXCSR_INIT);
+		}
+	} else if (rfbm & (XS_SSE | XS_AVX)) {
+		simd_set_mxcsr(v, csr);
+	}
+	if (rfbm & XS_SSE) {
+		if (a.xstate_bv & XS_SSE) {
+			memcpy(v->fx.xmm, a.legacy + OFF_XMM, xmm_len(v));
+		} else {
+			memset(v->fx.xmm, 0, xmm_len(v));
+		}
+	}
+	if (rfbm & XS_X87) {
+		if (a.xstate_bv & XS_X87) {
+			fpu_load_x87_image(v, i, a.legacy);
+		} else {
+			fpu_init_x87(v);
+		}
+	}
+}
+
+static const struct insn *xrstor(struct vcpu *v, const struct insn *i)
+{
+	xrstor_any(v, i, false);
+	NEXT(v, i);
+}
+
+static const struct insn *xrstors(struct vcpu *v, const struct insn *i)
+{
+	check_privilege(v, i);
+	xrstor_any(v, i, true);
+	NEXT(v, i);
+}
+
+bool simd_bind_xsave(struct vcpu *v, struct insn *i)
+{
+	static insn_fn *const ae[8] = { [4] = xsave, [5] = xrstor, [6] = xsaveopt };
+	static insn_fn *const c7[8] = { [3] = xrstors, [4] = xsavec, [5] = xsaves };
+	insn_fn *fn = NULL;
+
+	if (i->map != MAP_0F || i->mod == 3 ||
+	    i->flags & (INSN_OPSIZE | INSN_REP | INSN_REPNE)) {
+		return false;
+	}
+	if (i->opcode == 0xae) {
+		fn = ae[i->modrm >> 3 & 7];
+	} else if (i->opcode == 0xc7) {
+		fn = c7[i->modrm >> 3 & 7];
+	}
+	if (!fn) {
+		return false;
+	}
+	i->fn = fn;
+	return true;
+}
