@@ -289,16 +289,60 @@ int mobo_dev_fd_give(struct mobo_dev *d, const char *name, int fd)
 	return 0;
 }
 
-void mobo_dev_fd_close_prefix(struct mobo_dev *d, const char *prefix)
+/* Moves the fds whose names begin so from d to `to`; their number. */
+static unsigned take_fds(struct mobo_dev *d, const char *prefix, struct mobo_dev_fd *to)
 {
+	unsigned n = 0;
+
 	for (unsigned i = 0; i < d->n_fds;) {
 		if (strncmp(d->fds[i].name, prefix, strlen(prefix)) != 0) {
 			i++;
 			continue;
 		}
-		close(d->fds[i].fd);
+		to[n++] = d->fds[i];
 		d->fds[i] = d->fds[--d->n_fds];
 	}
+	return n;
+}
+
+static void close_fds(const struct mobo_dev_fd *fds, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		close(fds[i].fd);
+	}
+}
+
+int mobo_dev_media(struct mobo_dev *d, unsigned slot, const char *const *names, const int *fds,
+		   unsigned n, bool force)
+{
+	struct mobo_dev_fd old[MOBO_DEV_FDS], refused[MOBO_DEV_FDS];
+	char prefix[16];
+	unsigned n_old;
+	int r = 0;
+
+	snprintf(prefix, sizeof(prefix), "media%u", slot);
+	n_old = take_fds(d, prefix, old);
+	for (unsigned i = 0; i < n; i++) {
+		int e = strncmp(names[i], prefix, strlen(prefix)) == 0 ? 0 : -EINVAL;
+
+		if (e < 0) {
+			close(fds[i]);
+		} else {
+			e = mobo_dev_fd_give(d, names[i], fds[i]);
+		}
+		r = r < 0 ? r : e;
+	}
+	if (r == 0) {
+		r = d->cls->media ? d->cls->media(d, slot, force) : -ENOSYS;
+	}
+	if (r < 0) {
+		close_fds(refused, take_fds(d, prefix, refused));
+		memcpy(d->fds + d->n_fds, old, n_old * sizeof(old[0]));
+		d->n_fds += n_old;
+		return r;
+	}
+	close_fds(old, n_old);
+	return r;
 }
 
 void *mobo_dev_memory(struct mobo_dev *d, size_t *len)

@@ -107,8 +107,13 @@ int mobo_dev_config_set(struct mobo_dev *d, const char *key, const char *value);
 /* Gives an fd to the instance, which owns it from now on; one of the same name is closed. 0 or
  * -ENOSPC (then fd is closed). */
 int mobo_dev_fd_give(struct mobo_dev *d, const char *name, int fd);
-/* Closes the fds whose names begin so. */
-void mobo_dev_fd_close_prefix(struct mobo_dev *d, const char *prefix);
+/*
+ * Changes the medium of a slot: the fds named "media<slot>..." are replaced by the given ones (taken
+ * over in any case; n 0: ejected), then the chip's hook is asked. When it refuses the old ones stay.
+ * The hook's result, -ENOSYS without a hook.
+ */
+int mobo_dev_media(struct mobo_dev *d, unsigned slot, const char *const *names, const int *fds,
+		   unsigned n, bool force);
 /* Resets the chip; lines fall, timers stop, map words close before its hook sets what it wants. */
 void mobo_dev_reset(struct mobo_dev *d);
 /* After the state was replaced: as reset, then the restored hook. */
