@@ -78,7 +78,8 @@ enum {
 	CR4_SMAP = 1 << 21,
 };
 
-enum { EFER_SCE = 1 << 0, EFER_LME = 1 << 8, EFER_LMA = 1 << 10, EFER_NXE = 1 << 11 };
+enum { EFER_SCE = 1 << 0, EFER_LME = 1 << 8, EFER_LMA = 1 << 10, EFER_NXE = 1 << 11,
+       EFER_AIBRSE = 1 << 21 /* AMD: automatic IBRS */ };
 
 /* Exception vectors, SDM volume 3 table 6-1. */
 enum {
@@ -201,6 +202,8 @@ struct vcpu {
 	uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
 	uint64_t apic_base, pat, misc_enable, mtrr_def_type, mtrr_fix[11], mtrr_var[16];
 	uint64_t tsc_offset, tsc_adjust, spec_ctrl, xss;
+	uint64_t mcg_status, mcg_ctl, mc_bank[4][4]; /* CTL, STATUS, ADDR, MISC of each bank */
+	uint64_t feature_control, hwcr, debugctl;
 
 	/* Events. */
 	bool nmi_blocked; /* until IRET */

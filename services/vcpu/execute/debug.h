@@ -18,22 +18,25 @@ enum {
 
 /*
  * Before the instruction at v->rip: delivers debug traps left pending (by a task switch or after
- * MOV SS), then an instruction breakpoint. True: #DB was delivered, v->rip is its handler's.
+ * MOV SS), then an instruction breakpoint; ends RF. True: #DB was delivered, v->rip is its
+ * handler's.
  */
 bool debug_insn_start(struct vcpu *v);
 
 /*
- * After one instruction completed (not when it raised an exception), v->rip being the next. `tf`
- * and `shadow`: vcpu.rflags & FL_TF and vcpu.shadow as they were before it. Ends RF, delivers
- * single-step and data-breakpoint traps. True: #DB was delivered.
+ * After one instruction completed (not when it raised an exception), v->rip being the next and
+ * v->shadow what this instruction left. `tf`: whether TF was set before it. v->insn must not be
+ * NULL before it runs: it is afterwards when the instruction was an interrupt or a task switch,
+ * which single-stepping passes over. Delivers single-step and data-breakpoint traps. True: #DB
+ * was delivered.
  */
-bool debug_insn_end(struct vcpu *v, bool tf, uint8_t shadow);
+bool debug_insn_end(struct vcpu *v, bool tf);
 
 /* I/O breakpoints (CR4.DE). */
 void debug_io_access(struct vcpu *v, uint16_t port, unsigned size);
 
-/* Writes DR6 or DR7 as MOV to DR does, fixed bits applied; DR7 re-arms watched pages. */
-void debug_set_dr7(struct vcpu *v, uint64_t val);
+/* Writes DR0-3, 6, 7 as MOV to DR does, fixed bits applied, and re-arms watched pages. */
+void debug_set_dr(struct vcpu *v, unsigned n, uint64_t val);
 
 /* Delivers #DB with these DR6 bits as a trap, v->rip being the return address. */
 void debug_deliver(struct vcpu *v, uint64_t dr6);

@@ -49,6 +49,7 @@ static _Noreturn void raise_fault(struct vcpu *v, unsigned vector, bool has_erro
 
 		v->rip = (v->mode & MODE_SIZE) == MODE_64 ? rip : (uint32_t)rip;
 		v->pending_db = 0;
+		v->n_insns -= (uint8_t)(v->insn->rest + 1);
 	}
 	if (first >= 0) {
 		if (vector >= VEC_TS && vector <= VEC_GP) {

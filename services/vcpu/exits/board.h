@@ -64,6 +64,9 @@ __attribute__((weak)) void board_ferr(struct vcpu *v);
 /* Number of vCPUs of the machine, at least 1. */
 unsigned board_n_cpus(struct board *b);
 
+/* The local APIC timer's clock at divide by 1, as CPUID tells guests. */
+#define BOARD_APIC_TIMER_HZ 1000000000u
+
 /* The guest's time-stamp counter, before vcpu.tsc_offset; frozen while the machine is paused. */
 uint64_t board_tsc(struct board *b);
 uint64_t board_tsc_hz(struct board *b);

@@ -446,7 +446,6 @@ const uint8_t *mmu_fetch(struct vcpu *v, uint64_t lin, unsigned *n, uint64_t *gp
 		*gpa = v->tlb->x_gpa[slot] + off;
 		return (const uint8_t *)(lin + e->addend);
 	}
-	v->insn = NULL; /* a fault here belongs to v->rip */
 	translate(v, lin, MMU_X, current_ctx(v), &p);
 	*gpa = p.gpa + off;
 	return p.r != NULL ? p.r + off : NULL;

@@ -98,7 +98,8 @@ void mmu_write_cpl(struct vcpu *v, unsigned cpl, uint64_t lin, unsigned size, ui
 /*
  * Instruction fetch: fills the x side of the TLB. Returns the host pointer of the byte at lin, the
  * bytes readable to the end of its page in *n, and its guest-physical address in *gpa; NULL when
- * the page is not RAM or ROM (then *gpa is valid and bytes are read one at a time).
+ * the page is not RAM or ROM (then *gpa is valid and bytes are read one at a time). Faults are
+ * raised at v->insn, or at v->rip when that is NULL.
  */
 const uint8_t *mmu_fetch(struct vcpu *v, uint64_t lin, unsigned *n, uint64_t *gpa);
 

@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * CPUID: the host's vendor, family, model, stepping and name with the features this engine has.
+ * Features whose instructions run on the host are offered when the host has them. Intel SDM
+ * volume 2 (CPUID), AMD64 manual volume 3 appendix E. Not offered: AVX, VMX, SVM, TSX, MONITOR,
+ * performance counters.
+ */
+#include "execute/cpuid.h"
+
+#include <cpuid.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "execute/execute.h"
+#include "exits/board.h"
+#include "mmu/walk.h"
+
+enum { EAX, EBX, ECX, EDX };
+
+enum { MSR_APIC_BASE = 0x1b, APIC_BASE_EN = 1 << 11 };
+
+#define BIT(n) (1u << (n))
+
+enum {
+	MAX_BASIC = 0x16,
+	MAX_EXTENDED_INTEL = 0x80000008,
+	MAX_EXTENDED_AMD = 0x80000021,
+	XSAVE_SIZE = 576, /* legacy region and header: XCR0 is x87 and SSE at most */
+};
+
+/* Leaf 1. */
+enum {
+	L1C_HOST = BIT(0) /* SSE3 */ | BIT(1) /* PCLMULQDQ */ | BIT(9) /* SSSE3 */ |
+		   BIT(13) /* CX16 */ | BIT(19) /* SSE4.1 */ | BIT(20) /* SSE4.2 */ |
+		   BIT(22) /* MOVBE */ | BIT(23) /* POPCNT */ | BIT(25) /* AES */ |
+		   BIT(26) /* XSAVE */ | BIT(30) /* RDRAND */,
+	L1C_OWN = BIT(17) /* PCID */ | BIT(21) /* x2APIC */ | BIT(24) /* TSC-deadline */,
+	L1C_OSXSAVE = BIT(27),
+	L1D_OWN = BIT(0) /* FPU */ | BIT(1) /* VME */ | BIT(2) /* DE */ | BIT(3) /* PSE */ |
+		  BIT(4) /* TSC */ | BIT(5) /* MSR */ | BIT(6) /* PAE */ | BIT(7) /* MCE */ |
+		  BIT(8) /* CX8 */ | BIT(11) /* SEP */ | BIT(12) /* MTRR */ | BIT(13) /* PGE */ |
+		  BIT(14) /* MCA */ | BIT(15) /* CMOV */ | BIT(16) /* PAT */ |
+		  BIT(17) /* PSE-36 */ | BIT(19) /* CLFLUSH */ | BIT(23) /* MMX */ |
+		  BIT(24) /* FXSR */ | BIT(25) /* SSE */ | BIT(26) /* SSE2 */,
+	L1D_APIC = BIT(9),
+	L1D_HTT = BIT(28),
+	L1D_SHARED_AMD = 0x0183f3ff, /* what AMD repeats in 0x80000001 */
+};
+#define L1C_HYPERVISOR (1u << 31)
+
+/* Leaf 7. */
+enum {
+	L7B_HOST = BIT(3) /* BMI1 */ | BIT(8) /* BMI2 */ | BIT(18) /* RDSEED */ |
+		   BIT(19) /* ADX */ | BIT(29) /* SHA */,
+	L7B_OWN = BIT(0) /* FSGSBASE */ | BIT(1) /* TSC_ADJUST */ | BIT(7) /* SMEP */ |
+		  BIT(9) /* ERMS */ | BIT(10) /* INVPCID */ | BIT(20) /* SMAP */ |
+		  BIT(23) /* CLFLUSHOPT */ | BIT(24) /* CLWB */,
+	L7C_OWN = BIT(2) /* UMIP */ | BIT(22) /* RDPID */,
+	L7D_OWN = BIT(4), /* FSRM */
+	L7D_INTEL = BIT(26) /* IBRS, IBPB */ | BIT(27) /* STIBP */ |
+		    BIT(29) /* ARCH_CAPABILITIES */,
+};
+#define L7D_SSBD (1u << 31)
+
+/* Leaves 0x80000001, 0x80000008 and 0x80000021. */
+enum {
+	X1C_HOST = BIT(5), /* LZCNT */
+	X1C_OWN = BIT(0) /* LAHF */ | BIT(8) /* PREFETCHW */,
+	X1C_CMP_LEGACY = BIT(1),
+	X1C_TOPOEXT = BIT(22),
+	X1D_OWN = BIT(11) /* SYSCALL */ | BIT(20) /* NX */ | BIT(26) /* 1 GB pages */ |
+		  BIT(27) /* RDTSCP */ | BIT(29) /* LM */,
+	X1D_MMXEXT = BIT(22),
+	X8B_AMD = BIT(12) /* IBPB */ | BIT(26) /* no speculative store bypass */,
+	X21A_AMD = BIT(0) /* data breakpoints do not nest */ | BIT(2) /* LFENCE serialises */ |
+		   BIT(6) /* null selectors clear the base */ | BIT(8) /* automatic IBRS */ |
+		   BIT(29) /* SRSO_NO */,
+	X21C_AMD = BIT(1) | BIT(2), /* TSA_SQ_NO, TSA_L1_NO */
+};
+
+static void host(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+{
+	unsigned max = __get_cpuid_max(leaf & 0x80000000, NULL);
+
+	memset(out, 0, 16);
+	if (max != 0 && leaf <= max) {
+		__cpuid_count(leaf, subleaf, out[EAX], out[EBX], out[ECX], out[EDX]);
+	}
+}
+
+bool cpuid_is_amd(void)
+{
+	static _Atomic int known; /* 0 not asked yet, 1 no, 2 yes */
+	int k = atomic_load_explicit(&known, memory_order_relaxed);
+
+	if (k == 0) {
+		uint32_t r[4];
+
+		host(0, 0, r);
+		k = r[EBX] == signature_AMD_ebx || r[EBX] == signature_HYGON_ebx ? 2 : 1;
+		atomic_store_explicit(&known, k, memory_order_relaxed);
+	}
+	return k == 2;
+}
+
+/* Bits of the host that cpuid_has() tells; CPUID itself may be slow, as in a virtual machine. */
+static uint32_t host_features(void)
+{
+	const uint32_t asked = BIT(N_FEATURES);
+	static _Atomic uint32_t cached;
+	uint32_t f = atomic_load_explicit(&cached, memory_order_relaxed), r[4];
+
+	if (f == 0) {
+		f = asked;
+		host(1, 0, r);
+		f |= r[ECX] & BIT(26) ? BIT(FEAT_XSAVE) : 0;
+		f |= r[ECX] & BIT(30) ? BIT(FEAT_RDRAND) : 0;
+		host(7, 0, r);
+		f |= r[EBX] & BIT(18) ? BIT(FEAT_RDSEED) : 0;
+		atomic_store_explicit(&cached, f, memory_order_relaxed);
+	}
+	return f;
+}
+
+bool cpuid_has(enum cpuid_feature f)
+{
+	switch (f) {
+	case FEAT_XSAVE:
+	case FEAT_RDRAND:
+	case FEAT_RDSEED:
+		return host_features() & BIT(f);
+	case FEAT_PCID:
+	case FEAT_SMEP:
+	case FEAT_SMAP:
+	case FEAT_UMIP:
+	case FEAT_FSGSBASE:
+	case FEAT_INVPCID:
+	case FEAT_RDTSCP:
+	case FEAT_RDPID:
+		return true;
+	case N_FEATURES:
+		break;
+	}
+	return false;
+}
+
+static unsigned bits_for(unsigned n)
+{
+	return n > 1 ? 32 - (unsigned)__builtin_clz(n - 1) : 0;
+}
+
+static uint32_t apic_id(const struct vcpu *v)
+{
+	return v->index;
+}
+
+static bool apic_enabled(struct vcpu *v)
+{
+	uint64_t base = 0;
+
+	return board_apic_msr_read(v, MSR_APIC_BASE, &base) && (base & APIC_BASE_EN);
+}
+
+static void leaf_1(struct vcpu *v, uint32_t out[4])
+{
+	unsigned n = board_n_cpus(v->board);
+	uint32_t h[4];
+
+	host(1, 0, h);
+	out[EAX] = h[EAX] & 0x0fff3fff;
+	out[EBX] = 64 / 8 << 8 | (n < 255 ? n : 255) << 16 | apic_id(v) << 24;
+	out[ECX] = (h[ECX] & L1C_HOST) | L1C_OWN | L1C_HYPERVISOR |
+		   (v->cr4 & CR4_OSXSAVE ? L1C_OSXSAVE : 0);
+	out[EDX] = L1D_OWN | (apic_enabled(v) ? L1D_APIC : 0) | (n > 1 ? L1D_HTT : 0);
+}
+
+/* Caches: the host's, shared by all processors at level 3 and by none below. */
+static void leaf_cache(struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+{
+	unsigned n = board_n_cpus(v->board), level;
+	uint32_t cores = (1u << bits_for(n)) - 1;
+
+	host(leaf, subleaf, out);
+	if ((out[EAX] & 0x1f) == 0) {
+		memset(out, 0, 16);
+		return;
+	}
+	level = out[EAX] >> 5 & 7;
+	out[EAX] = (out[EAX] & 0x3ff) | (level >= 3 ? cores << 14 : 0);
+	if (leaf == 4) {
+		out[EAX] |= (cores < 63 ? cores : 63) << 26;
+	}
+}
+
+static void leaf_7(uint32_t subleaf, uint32_t out[4])
+{
+	uint32_t h[4];
+
+	if (subleaf != 0) {
+		return;
+	}
+	host(7, 0, h);
+	out[EBX] = (h[EBX] & L7B_HOST) | L7B_OWN;
+	out[ECX] = L7C_OWN;
+	out[EDX] = L7D_OWN | (cpuid_is_amd() ? 0 : L7D_INTEL | L7D_SSBD);
+}
+
+static void leaf_topology(struct vcpu *v, uint32_t subleaf, uint32_t out[4])
+{
+	unsigned n = board_n_cpus(v->board);
+
+	out[ECX] = subleaf & 0xff;
+	out[EDX] = apic_id(v);
+	if (subleaf == 0) {
+		out[EBX] = 1;
+		out[ECX] |= 1 << 8; /* threads */
+	} else if (subleaf == 1) {
+		out[EAX] = bits_for(n);
+		out[EBX] = n;
+		out[ECX] |= 2 << 8; /* cores */
+	}
+}
+
+static void leaf_xsave(uint32_t subleaf, uint32_t out[4])
+{
+	uint32_t h[4];
+
+	if (!cpuid_has(FEAT_XSAVE)) {
+		return;
+	}
+	if (subleaf == 0) {
+		out[EAX] = 3; /* x87, SSE */
+		out[EBX] = out[ECX] = XSAVE_SIZE;
+	} else if (subleaf == 1) {
+		host(0xd, 1, h);
+		out[EAX] = h[EAX] & 3; /* XSAVEOPT, XSAVEC */
+		out[EBX] = XSAVE_SIZE;
+	}
+}
+
+/* The crystal is the local APIC timer's clock. */
+static void leaf_tsc(struct vcpu *v, uint32_t leaf, uint32_t out[4])
+{
+	uint64_t hz = board_tsc_hz(v->board);
+
+	if (leaf == 0x15) {
+		out[EAX] = BOARD_APIC_TIMER_HZ / 1000;
+		out[EBX] = (uint32_t)(hz / 1000);
+		out[ECX] = BOARD_APIC_TIMER_HZ;
+	} else {
+		out[EAX] = out[EBX] = (uint32_t)(hz / 1000000);
+		out[ECX] = 100;
+	}
+}
+
+static void leaf_basic(struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+{
+	switch (leaf) {
+	case 0:
+		host(0, 0, out);
+		out[EAX] = MAX_BASIC;
+		break;
+	case 1:
+		leaf_1(v, out);
+		break;
+	case 2:
+		if (!cpuid_is_amd()) {
+			out[EAX] = 0x00feff01; /* see leaf 4; TLBs: none told */
+		}
+		break;
+	case 4:
+		if (!cpuid_is_amd()) {
+			leaf_cache(v, leaf, subleaf, out);
+		}
+		break;
+	case 6:
+		out[EAX] = BIT(2); /* ARAT: the APIC timer runs in every idle state */
+		break;
+	case 7:
+		leaf_7(subleaf, out);
+		break;
+	case 0xb:
+		leaf_topology(v, subleaf, out);
+		break;
+	case 0xd:
+		leaf_xsave(subleaf, out);
+		break;
+	case 0x15:
+	case 0x16:
+		leaf_tsc(v, leaf, out);
+		break;
+	}
+}
+
+static void leaf_hypervisor(struct vcpu *v, uint32_t leaf, uint32_t out[4])
+{
+	if (leaf == 0x40000000) {
+		out[EAX] = 0x40000010;
+		memcpy(&out[EBX], "MoboMoboMobo", 12);
+	} else if (leaf == 0x40000010) {
+		out[EAX] = (uint32_t)(board_tsc_hz(v->board) / 1000);
+		out[EBX] = BOARD_APIC_TIMER_HZ / 1000;
+	}
+}
+
+static void leaf_ext_1(struct vcpu *v, uint32_t out[4])
+{
+	bool amd = cpuid_is_amd();
+	uint32_t h[4], basic[4];
+
+	host(0x80000001, 0, h);
+	leaf_1(v, basic);
+	out[ECX] = (h[ECX] & X1C_HOST) | X1C_OWN;
+	out[EDX] = X1D_OWN;
+	if (amd) {
+		out[EAX] = basic[EAX];
+		out[ECX] |= X1C_TOPOEXT | (basic[EDX] & L1D_HTT ? X1C_CMP_LEGACY : 0);
+		out[EDX] |= X1D_MMXEXT | (basic[EDX] & L1D_SHARED_AMD);
+	}
+}
+
+static void leaf_ext_amd(struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+{
+	unsigned n = board_n_cpus(v->board);
+
+	switch (leaf) {
+	case 0x80000005:
+	case 0x80000006:
+		host(leaf, 0, out);
+		break;
+	case 0x80000008:
+		out[EBX] = X8B_AMD;
+		out[ECX] = (n - 1) & 0xff;
+		out[ECX] |= bits_for(n) << 12;
+		break;
+	case 0x8000001d:
+		leaf_cache(v, leaf, subleaf, out);
+		break;
+	case 0x8000001e:
+		out[EAX] = apic_id(v);
+		out[EBX] = apic_id(v) & 0xff; /* one thread a core */
+		break;
+	case 0x80000021:
+		out[EAX] = X21A_AMD;
+		out[ECX] = X21C_AMD;
+		break;
+	}
+}
+
+static void leaf_extended(struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+{
+	if (cpuid_is_amd()) {
+		leaf_ext_amd(v, leaf, subleaf, out);
+	}
+	switch (leaf) {
+	case 0x80000000:
+		if (cpuid_is_amd()) {
+			host(0, 0, out);
+		}
+		out[EAX] = cpuid_is_amd() ? MAX_EXTENDED_AMD : MAX_EXTENDED_INTEL;
+		break;
+	case 0x80000001:
+		leaf_ext_1(v, out);
+		break;
+	case 0x80000002 ... 0x80000004:
+		host(leaf, 0, out);
+		break;
+	case 0x80000006:
+		if (!cpuid_is_amd()) {
+			host(leaf, 0, out);
+		}
+		break;
+	case 0x80000007:
+		out[EDX] = BIT(8); /* invariant TSC */
+		break;
+	case 0x80000008:
+		out[EAX] = MMU_PHYS_BITS | 48 << 8;
+		break;
+	}
+}
+
+void cpuid_query(struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+{
+	memset(out, 0, 16);
+	if (leaf < 0x40000000) {
+		leaf_basic(v, leaf, subleaf, out);
+	} else if (leaf < 0x80000000) {
+		leaf_hypervisor(v, leaf, out);
+	} else {
+		leaf_extended(v, leaf, subleaf, out);
+	}
+}

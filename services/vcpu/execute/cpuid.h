@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The processor that the guest sees. Any thread. */
+#ifndef VCPU_EXECUTE_CPUID_H
+#define VCPU_EXECUTE_CPUID_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Whether the guest's vendor, which is the host's, is AMD's (or Hygon's). */
+bool cpuid_is_amd(void);
+
+/* Features that gate behaviour elsewhere: a static model, the host's features included. */
+enum cpuid_feature {
+	FEAT_PCID, FEAT_SMEP, FEAT_SMAP, FEAT_UMIP, FEAT_FSGSBASE, FEAT_INVPCID, FEAT_RDTSCP,
+	FEAT_RDPID, FEAT_XSAVE, FEAT_RDRAND, FEAT_RDSEED, N_FEATURES
+};
+bool cpuid_has(enum cpuid_feature f);
+
+#endif
