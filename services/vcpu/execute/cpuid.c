@@ -17,6 +17,7 @@
 
 enum { EAX, EBX, ECX, EDX };
 
+enum { HYGON_EBX = 0x6f677948 }; /* "Hygo" */
 enum { MSR_APIC_BASE = 0x1b, APIC_BASE_EN = 1 << 11 };
 
 #define BIT(n) (1u << (n))
@@ -97,7 +98,7 @@ bool cpuid_is_amd(void)
 		uint32_t r[4];
 
 		host(0, 0, r);
-		k = r[EBX] == signature_AMD_ebx || r[EBX] == signature_HYGON_ebx ? 2 : 1;
+		k = r[EBX] == signature_AMD_ebx || r[EBX] == HYGON_EBX ? 2 : 1;
 		atomic_store_explicit(&known, k, memory_order_relaxed);
 	}
 	return k == 2;
