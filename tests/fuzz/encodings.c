@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fuzz_encodings: the interpreter against the host CPU, see encodings.h. Exit status 0: no
+ * difference; 1: differences, each with the options that repeat it; 77: the host cannot be compared.
+ */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "encodings.h"
+#include "encodings_compare.h"
+
+struct options {
+	uint64_t seed, n_cases, first;
+	unsigned seconds, max_reports;
+	uint32_t mode;
+	bool one;
+	const char *filter_text;
+	struct fz_filter filter;
+};
+
+struct tally {
+	uint64_t n_run, n_bad, n_dead;
+	uint32_t run[4][256], bad[4][256][8];
+};
+
+static void usage(FILE *f)
+{
+	fprintf(f, "usage: fuzz_encodings [--mode 32|64] [--seed N] [--seconds S] [--cases N] "
+		   "[--first ID]\n"
+		   "         [--filter [0f:|0f38:|0f3a:]OP[-OP][/REG]] [--one ID] [--reports N]\n"
+		   "         [--excluded]\n");
+}
+
+/* "0f38:10-17/3": map, opcodes and ModRM.reg, all hexadecimal. */
+static bool parse_filter(const char *s, struct fz_filter *f)
+{
+	static const char *const maps[] = { "", "0f:", "0f38:", "0f3a:" };
+	char *end;
+
+	*f = (struct fz_filter){ .map = MAP_1, .regs = 0xff };
+	for (unsigned k = 1; k < 4; k++) {
+		if (!strncmp(s, maps[k], strlen(maps[k]))) {
+			f->map = (uint8_t)k;
+			s += strlen(maps[k]);
+			break;
+		}
+	}
+	f->first = f->last = (uint8_t)strtoul(s, &end, 16);
+	if (end == s) {
+		return false;
+	}
+	if (*end == '-') {
+		f->last = (uint8_t)strtoul(end + 1, &end, 16);
+	}
+	if (*end == '/') {
+		f->regs = (uint8_t)(1 << (strtoul(end + 1, &end, 16) & 7));
+	}
+	return !*end;
+}
+
+static bool parse_options(int argc, char **argv, struct options *o)
+{
+	static const struct option longs[] = {
+		{ "seed", 1, NULL, 's' }, { "seconds", 1, NULL, 't' }, { "cases", 1, NULL, 'n' },
+		{ "first", 1, NULL, 'i' }, { "filter", 1, NULL, 'f' }, { "one", 1, NULL, 'o' },
+		{ "mode", 1, NULL, 'm' }, { "reports", 1, NULL, 'r' }, { "excluded", 0, NULL, 'x' },
+		{ 0 },
+	};
+	int c;
+
+	*o = (struct options){ .seed = 1, .n_cases = UINT64_MAX, .max_reports = 20, .mode = 64 };
+	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+		switch (c) {
+		case 's': o->seed = strtoull(optarg, NULL, 0); break;
+		case 't': o->seconds = (unsigned)strtoul(optarg, NULL, 0); break;
+		case 'n': o->n_cases = strtoull(optarg, NULL, 0); break;
+		case 'i': o->first = strtoull(optarg, NULL, 0); break;
+		case 'm': o->mode = (uint32_t)strtoul(optarg, NULL, 0); break;
+		case 'r': o->max_reports = (unsigned)strtoul(optarg, NULL, 0); break;
+		case 'x': fz_print_excluded(); exit(0);
+		case 'f':
+			o->filter_text = optarg;
+			if (!parse_filter(optarg, &o->filter)) {
+				return false;
+			}
+			break;
+		case 'o':
+			o->one = true;
+			o->first = strtoull(optarg, NULL, 0);
+			break;
+		default: return false;
+		}
+	}
+	return optind == argc && (o->mode == 32 || o->mode == 64);
+}
+
+static double now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
+}
+
+/* Cases first .. of one batch: an id decides its slot. */
+static unsigned fill_batch(struct fz_batch *b, const struct options *o, uint64_t base)
+{
+	unsigned n = 0;
+
+	for (unsigned k = 0; k < FZ_BATCH; k++) {
+		struct fz_case *c = &b->cases[k];
+		uint64_t id = base + k;
+
+		c->code_len = 0;
+		b->results[k].ran = false;
+		if (id < o->first || id - o->first >= o->n_cases) {
+			continue;
+		}
+		n += fz_generate(c, o->seed, id, o->mode, o->filter_text ? &o->filter : NULL);
+	}
+	return n;
+}
+
+static void check_case(const struct options *o, struct tally *t, const struct fz_case *c,
+		       const struct fz_result *native, const struct fz_result *guest)
+{
+	struct insn i;
+
+	fz_decode(c, o->mode, &i);
+	t->n_run++;
+	t->run[i.map & 3][i.opcode]++;
+	if (!native->ran) {
+		t->n_dead++;
+		printf("case %llu: the host's child died or hung\n", (unsigned long long)c->id);
+	} else if (!fz_differs(native, guest, NULL) && !o->one) {
+		return;
+	}
+	t->n_bad++;
+	t->bad[i.map & 3][i.opcode][i.modrm >> 3 & 7]++;
+	if (t->n_bad <= o->max_reports) {
+		printf("--mode %u --seed %llu --one %llu\n", o->mode, (unsigned long long)o->seed,
+		       (unsigned long long)c->id);
+		fz_report(stdout, c, o->mode, native, guest, o->one);
+	}
+}
+
+static void run_batch(const struct options *o, struct tally *t, struct fz_native *native,
+		      struct fz_guest *guest, uint64_t base)
+{
+	static struct fz_result results[FZ_BATCH];
+	struct fz_batch *b = fz_native_batch(native);
+
+	if (!fill_batch(b, o, base)) {
+		return;
+	}
+	fz_native_go(native);
+	fz_guest_code(guest, b);
+	for (unsigned k = 0; k < FZ_BATCH; k++) {
+		if (b->cases[k].code_len) {
+			fz_guest_run(guest, &b->cases[k], k, &results[k]);
+		}
+	}
+	fz_native_wait(native);
+	for (unsigned k = 0; k < FZ_BATCH; k++) {
+		if (b->cases[k].code_len) {
+			check_case(o, t, &b->cases[k], &b->results[k], &results[k]);
+		}
+	}
+}
+
+static void print_tally(const struct tally *t, double seconds)
+{
+	static const char *const maps[] = { "", "0F ", "0F 38 ", "0F 3A " };
+
+	for (unsigned m = 0; m < 4; m++) {
+		for (unsigned op = 0; op < 256; op++) {
+			for (unsigned reg = 0; reg < 8; reg++) {
+				if (t->bad[m][op][reg]) {
+					printf("%s%02X /%u: %u of %u differ\n", maps[m], op, reg,
+					       t->bad[m][op][reg], t->run[m][op]);
+				}
+			}
+		}
+	}
+	printf("%llu cases, %llu differ, %.0f a second\n", (unsigned long long)t->n_run,
+	       (unsigned long long)t->n_bad, (double)t->n_run / (seconds > 0 ? seconds : 1));
+}
+
+int main(int argc, char **argv)
+{
+	static struct tally tally;
+	struct fz_native *native;
+	struct fz_guest *guest;
+	struct options o;
+	double start;
+
+	if (!parse_options(argc, argv, &o)) {
+		usage(stderr);
+		return 2;
+	}
+	if (o.one) {
+		o.n_cases = 1;
+	}
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	native = fz_native_start(o.mode);
+	guest = native ? fz_guest_create(o.mode) : NULL;
+	if (!guest) {
+		perror("fuzz_encodings");
+		return 77;
+	}
+	start = now();
+	for (uint64_t base = o.first / FZ_BATCH * FZ_BATCH;
+	     (base < o.first || base - o.first < o.n_cases) &&
+	     (!o.seconds || now() - start < o.seconds);
+	     base += FZ_BATCH) {
+		run_batch(&o, &tally, native, guest, base);
+	}
+	print_tally(&tally, now() - start);
+	fz_native_stop(native);
+	fz_guest_destroy(guest);
+	return tally.n_bad && !o.one ? 1 : 0;
+}

@@ -1,0 +1,454 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From an instruction to a case: registers that make its operands land where they should, memory
+ * that its operand finds, branch targets that are known; and the list of what is left out.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "encodings.h"
+#include "encodings_gen.h"
+
+/* -- what cannot be compared -- */
+
+enum { FORM_MEM = 1, FORM_REG = 2, FORM_ANY = 3 };
+enum { PFX_NONE = 1, PFX_66 = 2, PFX_F3 = 4, PFX_F2 = 8, PFX_ANY = 15 };
+
+struct exclusion {
+	uint8_t map, first, last, regs, form, pfx;
+	const char *why;
+};
+
+/* clang-format off */
+static const struct exclusion exclusions[] = {
+	{ MAP_1, 0x62, 0x62, 0xff, FORM_REG, PFX_ANY, "EVEX prefix: not in the processor model" },
+	{ MAP_1, 0xf1, 0xf1, 0xff, FORM_ANY, PFX_ANY, "ICEBP: the host's kernel takes the trap" },
+	{ MAP_0F, 0x00, 0x00, 0x03, FORM_ANY, PFX_ANY, "SLDT, STR: the host's kernel emulates UMIP" },
+	{ MAP_0F, 0x01, 0x01, 0x13, FORM_MEM, PFX_ANY, "SGDT, SIDT, SMSW: UMIP" },
+	{ MAP_0F, 0x01, 0x01, 0xff, FORM_REG, PFX_ANY, "extensions of the host; values differ" },
+	{ MAP_0F, 0x05, 0x05, 0xff, FORM_ANY, PFX_ANY, "SYSCALL" },
+	{ MAP_0F, 0x07, 0x07, 0xff, FORM_ANY, PFX_ANY, "SYSRET: vendors differ" },
+	{ MAP_0F, 0x2b, 0x2b, 0xff, FORM_ANY, PFX_F3 | PFX_F2, "SSE4A: not in the model" },
+	{ MAP_0F, 0x31, 0x31, 0xff, FORM_ANY, PFX_ANY, "RDTSC: value" },
+	{ MAP_0F, 0x33, 0x33, 0xff, FORM_ANY, PFX_ANY, "RDPMC: value" },
+	{ MAP_0F, 0x34, 0x35, 0xff, FORM_ANY, PFX_ANY, "SYSENTER, SYSEXIT: vendors differ" },
+	{ MAP_0F, 0x78, 0x79, 0xff, FORM_ANY, PFX_66 | PFX_F2, "SSE4A: not in the model" },
+	{ MAP_0F, 0xa2, 0xa2, 0xff, FORM_ANY, PFX_ANY, "CPUID: values" },
+	{ MAP_0F, 0xc7, 0xc7, 0xc0, FORM_REG, PFX_ANY, "RDRAND, RDSEED, RDPID: values" },
+	{ MAP_0F38, 0xcf, 0xcf, 0xff, FORM_ANY, PFX_66, "GFNI: not in the model" },
+	{ MAP_0F38, 0xf8, 0xf9, 0xff, FORM_ANY, PFX_ANY, "MOVDIR: not in the model" },
+	{ MAP_0F3A, 0xce, 0xcf, 0xff, FORM_ANY, PFX_66, "GFNI: not in the model" },
+};
+/* clang-format on */
+
+enum { N_EXCLUSIONS = sizeof(exclusions) / sizeof(exclusions[0]) };
+
+static unsigned prefix_bit(const struct insn *i)
+{
+	if (i->flags & INSN_REPNE) {
+		return PFX_F2;
+	}
+	if (i->flags & INSN_REP) {
+		return PFX_F3;
+	}
+	return i->flags & INSN_OPSIZE ? PFX_66 : PFX_NONE;
+}
+
+static bool is_vex_gpr(const struct insn *i)
+{
+	if (i->map == MAP_0F3A) {
+		return i->opcode == 0xf0;
+	}
+	return i->map == MAP_0F38 && (i->opcode == 0xf2 || i->opcode == 0xf3 ||
+				      (i->opcode >= 0xf5 && i->opcode <= 0xf7));
+}
+
+const char *fz_excluded(const struct insn *i, uint32_t mode)
+{
+	if (i->flags & INSN_VEX) {
+		return is_vex_gpr(i) ? NULL : "VEX: AVX is not in the model";
+	}
+	if (mode == 64 && i->map == MAP_1 && i->opcode == 0x62) {
+		return exclusions[0].why;
+	}
+	for (unsigned k = 0; k < N_EXCLUSIONS; k++) {
+		const struct exclusion *e = &exclusions[k];
+
+		if (e->map == i->map && i->opcode >= e->first && i->opcode <= e->last &&
+		    e->pfx & prefix_bit(i) && e->form & (i->modrm >= 0xc0 ? FORM_REG : FORM_MEM) &&
+		    e->regs >> (i->modrm >> 3 & 7) & 1) {
+			return e->why;
+		}
+		if (e->map == i->map && e->regs == 0xff && e->form == FORM_ANY &&
+		    i->opcode >= e->first && i->opcode <= e->last && e->pfx & prefix_bit(i)) {
+			return e->why;
+		}
+	}
+	return NULL;
+}
+
+void fz_print_excluded(void)
+{
+	static const char *const maps[] = { "", "0F ", "0F 38 ", "0F 3A " };
+
+	for (unsigned k = 0; k < N_EXCLUSIONS; k++) {
+		printf("%s%02X..%02X: %s\n", maps[exclusions[k].map], exclusions[k].first,
+		       exclusions[k].last, exclusions[k].why);
+	}
+}
+
+/* -- the case -- */
+
+struct maker {
+	struct fz_case *c;
+	struct fz_rng r;
+	struct insn i;
+	uint32_t mode;
+	uint32_t slot; /* linear address of the slot */
+	uint8_t insn[FZ_MAX_INSN + 1];
+	unsigned len;
+	bool decoded;
+	uint64_t target; /* of the memory operand */
+};
+
+static bool legacy(const struct maker *m, unsigned first, unsigned last)
+{
+	return m->i.map == MAP_1 && m->i.opcode >= first && m->i.opcode <= last;
+}
+
+/* Somewhere in the data pages, or at their edges. */
+static uint64_t data_address(struct fz_rng *r)
+{
+	switch (fz_below(r, 16)) {
+	case 0: /* across the pages, or from the read-only one out */
+		return FZ_DATA + 0x1000 * (1 + fz_below(r, 3)) - fz_below(r, 64);
+	case 1:
+		return FZ_DATA + fz_below(r, FZ_DATA_LEN + 64) - 32;
+	case 2:
+	case 3:
+		return FZ_DATA + fz_below(r, 0x1d00);
+	case 4:
+		return FZ_DATA + (fz_below(r, 0x1c00) & ~7u);
+	}
+	return FZ_DATA + (fz_below(r, 0x1c00) & ~63u) + (fz_below(r, 4) << 4);
+}
+
+static uint64_t branch_target(struct maker *m)
+{
+	switch (fz_below(&m->r, 8)) {
+	case 0:
+		return m->slot + 192 + fz_below(&m->r, 32); /* INT3s */
+	case 1:
+		return m->slot + FZ_INSN + m->len;
+	case 2:
+	case 3:
+	case 4:
+		return m->slot + FZ_PAD_LOW;
+	}
+	return m->slot + FZ_PAD_HIGH;
+}
+
+static uint64_t any_target(struct maker *m)
+{
+	switch (fz_below(&m->r, 12)) {
+	case 0:
+		return FZ_DATA + fz_below(&m->r, 256);
+	case 1:
+		return 0x0010000000001000ull << fz_below(&m->r, 12);
+	}
+	return branch_target(m);
+}
+
+static void fill_registers(struct maker *m)
+{
+	struct fz_regs *in = &m->c->in;
+
+	for (unsigned k = 0; k < 16; k++) {
+		in->gpr[k] = fz_chance(&m->r, 8) ? data_address(&m->r) : fz_integer(&m->r);
+		if (m->mode == 32) {
+			in->gpr[k] = k < 8 ? (uint32_t)in->gpr[k] : 0;
+		}
+	}
+	in->gpr[RSP] = fz_chance(&m->r, 90) ? FZ_DATA + 0x400 + 8 * fz_below(&m->r, 0x200)
+					    : data_address(&m->r);
+	in->rflags = 0x202 | (fz_next(&m->r) & FL_ARITH);
+	in->rflags |= fz_chance(&m->r, 20) ? FL_DF : 0;
+	in->rflags |= fz_chance(&m->r, 5) ? FL_NT : 0;
+	in->rflags |= fz_chance(&m->r, 5) ? FL_ID : 0;
+	in->fs_base = m->mode == 64 ? fz_below(&m->r, 0x4000000) : 0;
+	in->gs_base = m->mode == 64 ? fz_below(&m->r, 0x4000000) & ~0xfffu : 0;
+	in->rip = m->slot + FZ_INSN;
+	if (m->mode == 32) {
+		in->seg[SEG_ES] = in->seg[SEG_DS] = FZ_SS;
+		in->seg[SEG_FS] = fz_chance(&m->r, 50) ? FZ_SS : 0;
+		in->seg[SEG_GS] = fz_chance(&m->r, 50) ? FZ_SS : 0;
+	}
+	in->seg[SEG_SS] = FZ_SS;
+	fz_fx_image(&m->r, in->fx);
+}
+
+/* Makes the memory operand land at m->target: by its base, its index or its displacement. */
+static void aim_operand(struct maker *m)
+{
+	const struct insn *i = &m->i;
+	uint64_t *gpr = m->c->in.gpr, ea = m->target, rest;
+	unsigned disp_off = i->modrm_off + 1u + (i->modrm % 8 == 4 && i->addrsize != 2);
+	uint32_t disp;
+
+	if (m->mode == 64 && i->seg == SEG_FS) {
+		ea -= m->c->in.fs_base;
+	} else if (m->mode == 64 && i->seg == SEG_GS) {
+		ea -= m->c->in.gs_base;
+	}
+	if (i->base == REG_NONE && i->index == REG_NONE) {
+		disp = (uint32_t)ea;
+		if (i->flags & INSN_RIPREL) {
+			disp = (uint32_t)(ea - (m->slot + FZ_INSN + m->len));
+		}
+		memcpy(m->insn + disp_off, &disp, i->addrsize == 2 ? 2 : 4);
+		return;
+	}
+	rest = ea - (uint64_t)i->disp;
+	if (i->base == REG_NONE) {
+		rest >>= i->scale;
+		gpr[i->index] = rest;
+	} else if (i->base == i->index) {
+		gpr[i->base] = rest / ((1u << i->scale) + 1);
+	} else {
+		if (i->index != REG_NONE && m->mode == 64 && fz_chance(&m->r, 90)) {
+			gpr[i->index] = (uint32_t)gpr[i->index] >> 3;
+		}
+		rest -= i->index == REG_NONE ? 0 : gpr[i->index] << i->scale;
+		gpr[i->base] = i->addrsize == 4 ? (uint32_t)rest : rest;
+	}
+	if (m->mode == 32) {
+		gpr[i->base] = (uint32_t)gpr[i->base];
+		gpr[i->index] = (uint32_t)gpr[i->index];
+	}
+}
+
+static uint16_t selector(struct fz_rng *r)
+{
+	static const uint16_t some[] = { 0, 1, 3, FZ_SS, FZ_SS, FZ_SS, FZ_CS32, FZ_CS64, 0x10, 0x18,
+					 0x28, 0x2a, 0x20, 0x30, 0x40, 0x63, 0x83, 0x07, 0x2f };
+
+	return some[fz_below(r, sizeof(some) / sizeof(some[0]))];
+}
+
+/* A code selector that leads to code of this mode, or to a fault. */
+static uint16_t code_selector(struct maker *m)
+{
+	static const uint16_t bad[] = { 0, 3, FZ_SS, 0x10, 0x30, 0x08, 0x63, 0x83, 0x0f };
+
+	return fz_chance(&m->r, 75) ? (m->mode == 64 ? FZ_CS64 : FZ_CS32) : bad[fz_below(&m->r, 9)];
+}
+
+static void put(uint8_t **p, unsigned size, uint64_t val)
+{
+	memcpy(*p, &val, size);
+	*p += size;
+}
+
+/* What far returns, far branches, IRET, POPF, POP seg find. */
+static void plant_frame(struct maker *m, uint8_t *p, bool far, bool flags)
+{
+	unsigned size = m->i.opsize;
+	uint64_t fl = 0x202 | (fz_next(&m->r) & (FL_ARITH | FL_DF | FL_ID | FL_IOPL | FL_RF));
+
+	if (m->i.map == MAP_1 && (m->i.opcode == 0x9d || m->i.opcode == 0x07 || m->i.opcode == 0x17 ||
+				  m->i.opcode == 0x1f)) {
+		put(&p, size, m->i.opcode == 0x9d ? fl : selector(&m->r));
+		return;
+	}
+	put(&p, size, any_target(m));
+	if (far) {
+		put(&p, size, code_selector(m));
+	}
+	if (flags) {
+		put(&p, size, fl);
+	}
+	if (far) {
+		if (m->i.opcode == 0xca) {
+			p += m->i.imm & 0x3f; /* as near as it gets */
+		}
+		put(&p, size, data_address(&m->r));
+		put(&p, size, fz_chance(&m->r, 85) ? FZ_SS : selector(&m->r));
+	}
+}
+
+/* Memory at the operand or the stack pointer, made for instructions that are picky. */
+static void fill_patch(struct maker *m)
+{
+	struct fz_case *c = m->c;
+	const struct insn *i = &m->i;
+	unsigned reg = i->modrm >> 3 & 7;
+	bool ae = i->map == MAP_0F && i->opcode == 0xae && i->mod != 3;
+	bool stack = legacy(m, 0xc2, 0xc3) || legacy(m, 0xca, 0xcb) || legacy(m, 0xcf, 0xcf) ||
+		     legacy(m, 0x9d, 0x9d) || legacy(m, 0x07, 0x07) || legacy(m, 0x17, 0x17) ||
+		     legacy(m, 0x1f, 0x1f) || (i->map == MAP_0F && (i->opcode & 0xf7) == 0xa1);
+	uint64_t at = stack ? c->in.gpr[RSP] : m->target;
+	uint8_t *p = c->patch, *q;
+
+	c->patch_len = 64;
+	fz_fill(&m->r, p, 64);
+	if (legacy(m, 0xc2, 0xcf) && stack) {
+		plant_frame(m, p, i->opcode >= 0xca, i->opcode == 0xcf);
+	} else if (stack) {
+		plant_frame(m, p, false, false);
+		if (i->map == MAP_0F) {
+			put(&p, i->opsize, selector(&m->r));
+		}
+	} else if (legacy(m, 0xff, 0xff) && reg >= 2 && reg <= 5) {
+		put(&p, reg & 1 && i->opsize == 2 ? 2 : reg & 1 ? i->opsize : 8, any_target(m));
+		if (reg & 1) {
+			put(&p, 2, code_selector(m));
+		}
+	} else if (legacy(m, 0xc4, 0xc5) || (i->map == MAP_0F && i->opcode >= 0xb2 && i->opcode <= 0xb5)) {
+		p += i->opsize;
+		put(&p, 2, selector(&m->r));
+	} else if (legacy(m, 0x8e, 0x8e)) {
+		put(&p, 2, selector(&m->r));
+	} else if (ae && reg == 2) {
+		put(&p, 4, fz_mxcsr(&m->r) | (fz_chance(&m->r, 10) ? 0x10000 : 0));
+	} else if (ae || (i->map == MAP_0F && i->opcode == 0xc7 && (reg == 3 || reg == 4 || reg == 5))) {
+		fz_fx_image(&m->r, p);
+		c->patch_len = 576;
+		q = p + 512;
+		memset(q, 0, 64);
+		put(&q, 8, fz_below(&m->r, fz_chance(&m->r, 90) ? 4 : 32));
+		put(&q, 8, fz_chance(&m->r, 40) ? 1ull << 63 | fz_below(&m->r, 4) : 0);
+		if (fz_chance(&m->r, 5)) {
+			p[512 + fz_below(&m->r, 64)] ^= 1 << fz_below(&m->r, 8);
+		}
+	}
+	if (at < FZ_DATA || at - FZ_DATA + c->patch_len > FZ_RW_LEN) {
+		c->patch_len = 0;
+		return;
+	}
+	c->patch_off = (uint32_t)(at - FZ_DATA);
+}
+
+/* Registers with a part of their own in some instructions. */
+static void special_registers(struct maker *m)
+{
+	uint64_t *gpr = m->c->in.gpr;
+	const struct insn *i = &m->i;
+	bool string = legacy(m, 0x6c, 0x6f) || legacy(m, 0xa4, 0xa7) || legacy(m, 0xaa, 0xaf);
+
+	if (string || (i->map == MAP_0F && i->opcode == 0xf7)) {
+		gpr[RSI] = data_address(&m->r);
+		gpr[RDI] = data_address(&m->r);
+		if (fz_chance(&m->r, 85)) {
+			gpr[RCX] = fz_below(&m->r, 40);
+		}
+	}
+	if (string && m->mode == 64) {
+		gpr[RSI] -= i->seg == SEG_FS ? m->c->in.fs_base : 0;
+		gpr[RSI] -= i->seg == SEG_GS ? m->c->in.gs_base : 0;
+	}
+	if (legacy(m, 0xd7, 0xd7)) {
+		gpr[RBX] = data_address(&m->r);
+	}
+	if (legacy(m, 0xc8, 0xc9)) {
+		gpr[RBP] = data_address(&m->r);
+	}
+	if (legacy(m, 0xff, 0xff) && i->mod == 3 && (i->modrm >> 3 & 7) >= 2 &&
+	    (i->modrm >> 3 & 7) <= 5) {
+		gpr[i->rm] = any_target(m);
+	}
+	if (legacy(m, 0x8e, 0x8e) && i->mod == 3) {
+		gpr[i->rm] = (gpr[i->rm] & ~(uint64_t)0xffff) | selector(&m->r);
+	}
+	if (i->map == MAP_0F && i->mod == 3 && i->opcode <= 0x03) {
+		gpr[i->rm] = (gpr[i->rm] & ~(uint64_t)0xffff) | selector(&m->r);
+	}
+	/* XSAVE and kin: the state components both sides have. */
+	if (i->map == MAP_0F && i->mod != 3 && (i->opcode == 0xae || i->opcode == 0xc7) &&
+	    (i->modrm >> 3 & 7) >= 3) {
+		gpr[RDX] &= i->opcode == 0xc7 && (i->modrm >> 3 & 7) != 4 ? ~0ull : 0;
+		gpr[RAX] = fz_below(&m->r, 4);
+	}
+	if (m->mode == 32) {
+		for (unsigned k = 0; k < 8; k++) {
+			gpr[k] = (uint32_t)gpr[k];
+		}
+	}
+}
+
+static void aim_branch(struct maker *m)
+{
+	const struct insn *i = &m->i;
+	bool rel8 = legacy(m, 0x70, 0x7f) || legacy(m, 0xe0, 0xe3) || legacy(m, 0xeb, 0xeb);
+	bool rel32 = legacy(m, 0xe8, 0xe9) ||
+		     (i->map == MAP_0F && i->opcode >= 0x80 && i->opcode <= 0x8f);
+	uint64_t rel;
+
+	if (legacy(m, 0x9a, 0x9a) || legacy(m, 0xea, 0xea)) {
+		rel = any_target(m);
+		memcpy(m->insn + m->len - i->imm_len, &rel, i->imm_len - 2);
+		rel = code_selector(m);
+		memcpy(m->insn + m->len - 2, &rel, 2);
+	} else if (rel8 || rel32) {
+		rel = (rel8 ? branch_target(m) : any_target(m)) - (m->slot + FZ_INSN + m->len);
+		memcpy(m->insn + m->len - i->imm_len, &rel, i->imm_len);
+	} else if (legacy(m, 0xcd, 0xcd) && m->insn[m->len - 1] == 0x80) {
+		m->insn[m->len - 1] = 0x81; /* Linux's system call */
+	}
+}
+
+static uint32_t decode_mode(uint32_t mode)
+{
+	return (mode == 64 ? MODE_64 : MODE_32 | MODE_SS32) | MODE_PROT | MODE_LMA | MODE_FLAT |
+	       MODE_USER;
+}
+
+void fz_decode(const struct fz_case *c, uint32_t mode, struct insn *i)
+{
+	memset(i, 0, sizeof(*i));
+	insn_decode(i, c->code + FZ_INSN, FZ_MAX_INSN, decode_mode(mode));
+}
+
+static bool filtered(const struct fz_filter *f, const struct insn *i)
+{
+	return f && !(i->map == f->map && i->opcode >= f->first && i->opcode <= f->last &&
+		      f->regs >> (i->modrm >> 3 & 7) & 1);
+}
+
+bool fz_generate(struct fz_case *c, uint64_t seed, uint64_t id, uint32_t mode,
+		 const struct fz_filter *filter)
+{
+	struct maker m = { .c = c, .mode = mode };
+
+	m.r.s = seed ^ id * 0xd1342543de82ef95;
+	m.r.s = fz_next(&m.r); /* neighbours' sequences must not overlap */
+	c->code_len = 0;
+	memset(&c->in.seg, 0, sizeof(c->in.seg));
+	c->id = id;
+	m.slot = FZ_CODE + (uint32_t)(id % FZ_BATCH) * FZ_SLOT;
+	fz_put_instruction(&m.r, m.insn, mode);
+	memset(&m.i, 0, sizeof(m.i));
+	m.i.base = m.i.index = REG_NONE;
+	m.decoded = insn_decode(&m.i, m.insn, FZ_MAX_INSN, decode_mode(mode)) == DECODE_OK;
+	if (filtered(filter, &m.i) || fz_excluded(&m.i, mode)) {
+		return false;
+	}
+	m.len = m.i.len ? m.i.len : FZ_MAX_INSN;
+	m.target = data_address(&m.r);
+	if (m.i.opcode == 0xae && m.i.map == MAP_0F && fz_chance(&m.r, 90)) {
+		m.target = FZ_DATA + (fz_below(&m.r, 0x1c00) & ~63u);
+	}
+	fill_registers(&m);
+	special_registers(&m);
+	if (m.decoded && m.i.flags & INSN_MODRM && m.i.mod != 3) {
+		aim_operand(&m);
+	} else if (m.decoded && legacy(&m, 0xa0, 0xa3)) {
+		memcpy(m.insn + m.len - m.i.imm_len, &m.target, m.i.imm_len);
+	}
+	if (m.decoded) {
+		aim_branch(&m);
+	}
+	fill_patch(&m);
+	c->code_len = m.len;
+	fz_build_slot(c->code, m.slot, m.insn, m.len, mode);
+	return true;
+}
