@@ -171,6 +171,11 @@ void board_cr8_write(struct vcpu *v, unsigned val)
 	v->board->cr8 = val & 15;
 }
 
+unsigned board_n_cpus(struct board *b)
+{
+	return b->n_vcpus ? b->n_vcpus : 1;
+}
+
 uint64_t board_tsc(struct board *b)
 {
 	return b->tsc++;
