@@ -100,6 +100,7 @@ enum vcpu_req {
 	REQ_SYNC = 1 << 7, /* engine-internal: answer a TLB or code-cache shoot-down */
 	REQ_RESET = 1 << 8,
 	REQ_STOP = 1 << 9, /* leave the thread */
+	REQ_SINGLE = 1 << 30, /* the run loop's own: one instruction, one element of a REP */
 };
 
 /*

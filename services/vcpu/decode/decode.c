@@ -327,6 +327,9 @@ static enum decode_result decode_legacy(struct cursor *c)
 		}
 	}
 	i->opsize = operand_size(c, row_flags);
+	if (!(row->flags & ROW_MODRM)) {
+		i->rm = (i->opcode & 7) | (c->rex & 1) << 3; /* the opcode's own register, if any */
+	}
 	if (row->imm == IMM_8_8 && i->mod != 3) {
 		return DECODE_UD;
 	}

@@ -50,7 +50,7 @@ struct insn {
 	uint8_t addrsize; /* 2, 4, 8 */
 	uint8_t mod; /* ModRM.mod; 3: rm is a register */
 	uint8_t reg; /* ModRM.reg with REX.R */
-	uint8_t rm; /* ModRM.rm with REX.B, when mod is 3 */
+	uint8_t rm; /* ModRM.rm with REX.B, when mod is 3; without ModRM the opcode's low bits */
 	uint8_t base, index; /* gpr numbers or REG_NONE, when mod is not 3 */
 	uint8_t scale; /* shift count 0 to 3 */
 	uint8_t seg; /* enum seg of the memory operand after overrides and defaults */
@@ -61,8 +61,9 @@ struct insn {
 	uint8_t modrm_off;
 	uint8_t prefix_len; /* legacy prefixes + REX/VEX before the opcode map bytes */
 	/* execute/'s own. */
-	uint8_t nth; /* instructions of the trace before this one */
+	uint8_t rest; /* instructions of the trace after this one */
 	uint8_t reg_at, rm_at; /* byte offsets of operands in vcpu.gpr, AH..BH included */
+	uint8_t base_at; /* the same of the base; of trace_rip when RIP-relative */
 };
 
 enum decode_result {

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The cache of decoded instructions of one vCPU: traces. A trace is a run of instructions from one
+ * guest-physical page, entered at its first, left at a taken branch or at its end. It does not
+ * depend on the linear address it runs at: that is vcpu.trace_rip.
+ *
+ * A trace that died (its bytes changed) keeps its memory until the next flush of everything, with
+ * all its handlers replaced by one that goes on by vcpu.rip; so links to it need no unlinking.
+ * vCPU thread only.
+ */
+#ifndef VCPU_EXECUTE_TRACE_H
+#define VCPU_EXECUTE_TRACE_H
+
+#include "execute/execute.h"
+
+enum {
+	TRACE_INSNS = 32,
+	TRACE_BYTES = 256,
+	TRACE_HASH_BITS = 15,
+};
+
+struct trace {
+	struct trace *next; /* same hash */
+	struct trace *block_next; /* same block of its page */
+	struct trace *crossing_next; /* same second page */
+	uint64_t gpa; /* of the first byte */
+	uint64_t gpa2; /* page of the last bytes, when they are in another; else 0 */
+	uint32_t mode;
+	uint16_t len; /* bytes */
+	uint8_t n; /* instructions; insns[n] goes on behind the last */
+	bool crosses;
+	struct insn insns[];
+};
+
+struct interp {
+	struct trace *hash[1 << TRACE_HASH_BITS];
+	struct code_page *pages[1 << 12]; /* by hash of the page number */
+	uint8_t *arena;
+	size_t arena_size, arena_used;
+	uint32_t decode_mode; /* or'ed into the mode: MODE_AMD */
+	bool flush; /* the arena is to be emptied at the next lookup */
+	struct insn fetch; /* the instruction being fetched, for faults of the fetch */
+	struct {
+		struct trace head;
+		struct insn insns[2];
+	} single; /* one instruction at a time */
+};
+
+int trace_init(struct vcpu *v);
+void trace_finish(struct vcpu *v);
+
+/*
+ * The trace at v->rip, decoded now if need be. Raises what fetching raises. `single`: one
+ * instruction that returns to the run loop.
+ */
+const struct trace *trace_find(struct vcpu *v, bool single);
+
+/* Goes on at v->rip by the run loop: the fn of dead traces. */
+insn_fn trace_stopped;
+
+static inline unsigned trace_hash(uint64_t gpa, uint32_t mode)
+{
+	return (gpa ^ gpa >> 13 ^ (uint64_t)mode << 6) & ((1 << TRACE_HASH_BITS) - 1);
+}
+
+static inline bool vcpu_must_stop(struct vcpu *v)
+{
+	return (atomic_load_explicit(&v->req, memory_order_relaxed) & v->req_mask) |
+	       atomic_load_explicit(v->kick_summary, memory_order_relaxed);
+}
+
+static inline bool mode_is_flat(uint32_t mode)
+{
+	return (mode & MODE_FLAT) || (mode & MODE_SIZE) == MODE_64;
+}
+
+#if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && !defined(MOBO_NO_CHAIN)
+#define CHAIN_TO(v, i) return (i)->fn((v), (i))
+#else
+#define CHAIN_TO(v, i) return (i)
+#endif
+
+/* Looks for a trace at v->rip that can be entered without further ado, or NULL. */
+static inline const struct trace *trace_lookup(struct vcpu *v)
+{
+	uint64_t lin = v->seg_base[SEG_CS] + v->rip;
+	const struct tlb_entry *e;
+	const struct trace *t;
+	unsigned slot;
+	uint64_t gpa;
+
+	if ((v->mode & MODE_SIZE) != MODE_64) {
+		lin = (uint32_t)lin;
+	}
+	slot = tlb_slot(lin);
+	e = &v->tlb->x[slot];
+	if (__builtin_expect((lin ^ e->tag) > 4095, 0)) {
+		return NULL;
+	}
+	gpa = v->tlb->x_gpa[slot] | (lin & 4095);
+	t = v->interp->hash[trace_hash(gpa, v->mode)];
+	while (t && (t->gpa != gpa || t->mode != v->mode)) {
+		t = t->next;
+	}
+	if (!t || t->crosses) {
+		return NULL;
+	}
+	if (__builtin_expect(!mode_is_flat(v->mode), 0) &&
+	    v->rip + t->len - 1 > v->seg[SEG_CS].limit) {
+		return NULL;
+	}
+	return t;
+}
+
+/* Makes t the running trace. v->rip is its address. */
+static inline const struct insn *trace_enter(struct vcpu *v, const struct trace *t)
+{
+	v->trace_rip = v->rip;
+	v->n_insns += t->n;
+	return t->insns;
+}
+
+#endif
