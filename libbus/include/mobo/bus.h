@@ -79,6 +79,8 @@ int mobo_bus_connect(struct mobo_bus **ret, struct mobo_loop *loop,
 		     struct mobo_error *err);
 void mobo_bus_close(struct mobo_bus *bus); /* pending calls end with CANCELLED */
 uint32_t mobo_bus_node(const struct mobo_bus *bus);
+/* False once the hub is gone (and, with reconnect, until it is back). */
+bool mobo_bus_connected(const struct mobo_bus *bus);
 
 /* Asks node dst (0: the hub). deadline_ms 0: the default. Always exactly one callback. */
 void mobo_bus_call(struct mobo_bus *bus, uint32_t dst, const ProtobufCMessage *req,
@@ -95,6 +97,8 @@ int mobo_bus_call_sync(struct mobo_bus *bus, uint32_t dst, const ProtobufCMessag
 void mobo_bus_serve(struct mobo_bus *bus, uint32_t type, mobo_handler *fn, void *arg);
 /* Publishes an event through the hub, which checks the topic against the role. */
 void mobo_bus_publish(struct mobo_bus *bus, const char *topic, const ProtobufCMessage *body);
+/* The same, and it becomes the last value of its topic, which late subscribers get. */
+void mobo_bus_publish_kept(struct mobo_bus *bus, const char *topic, const ProtobufCMessage *body);
 /* Sends log lines to the hub from now on (connects the PUSH socket). */
 int mobo_bus_log(struct mobo_bus *bus, const char *endpoint);
 
@@ -134,6 +138,10 @@ struct mobo_hub;
 typedef bool mobo_hub_policy(void *arg, Mobo__V1__Role role, const char *name, uint32_t type,
 			     uint32_t dst, const char *topic);
 
+/* What NULL means, for a policy that refines it. */
+bool mobo_hub_default_policy(Mobo__V1__Role role, const char *name, uint32_t type, uint32_t dst,
+			     const char *topic);
+
 struct mobo_hub_options {
 	const char *name; /* in Welcome and in topics */
 	const char *dir; /* 0700; sockets rpc, pub, log, fd and token files are made here */
@@ -145,13 +153,19 @@ struct mobo_hub_options {
 	void (*left)(void *arg, uint32_t node, const char *name); /* silent or said goodbye */
 	void (*log)(void *arg, const Mobo__V1__LogRecord *rec);
 	void *arg;
+	/* Devices from outside may join with the token in device.token, written then too. */
+	bool outside_devices;
+	/* 0: only members whose process cannot be watched send heartbeats, one a second. Else every
+	 * client does, at this interval. */
+	unsigned heartbeat_ms;
 };
 
 /* -EADDRINUSE when another process holds the directory's lock (its pid in err). Stale sockets of a
  * dead owner are replaced. */
 int mobo_hub_create(struct mobo_hub **ret, struct mobo_loop *loop,
 		    const struct mobo_hub_options *opt, struct mobo_error *err);
-void mobo_hub_destroy(struct mobo_hub *hub); /* unlinks what it made */
+/* Unlinks what it made. Not from one of the hub's callbacks. */
+void mobo_hub_destroy(struct mobo_hub *hub);
 const char *mobo_hub_endpoint(const struct mobo_hub *hub); /* of the ROUTER */
 const char *mobo_hub_log_endpoint(const struct mobo_hub *hub);
 /* A child will say HELLO with this token (hex text, 32 digits, filled in), role and name. */
