@@ -271,6 +271,16 @@ static bool form_exists(struct cursor *c, const struct opcode_row *row)
 	}
 	if (i->map == MAP_0F && i->opcode == 0x01 && i->mod == 3) {
 		forms = group_7_reg[i->modrm & 0x3f];
+		if (i->modrm == 0xf8 && c->mode != MODE_64) {
+			forms = 0; /* SWAPGS */
+		}
+	}
+	if (i->map == MAP_0F && i->opcode == 0xae && i->mod == 3 && (forms & PF3) &&
+	    c->mode != MODE_64) {
+		forms = 0; /* RDFSBASE and the like */
+	}
+	if (i->map == MAP_0F && i->opcode == 0x78 && reg) {
+		forms &= ~P66; /* EXTRQ by immediates */
 	}
 	if ((row->flags & ROW_CR) && i->reg > 8 - (i->opcode & 1)) {
 		return false; /* CR9..15, DR8..15 */

@@ -164,7 +164,7 @@ const uint64_t x87_reg[8] = {
 const uint8_t x87_mem[8] = {0xff, 0xfd, 0xff, 0xaf, 0xff, 0xdf, 0xff, 0xff};
 
 const uint8_t group_7_reg[64] = {
-	[0x01] = ANY, /* VMCALL: #UD by its handler */
+	[0x01] = NP, /* VMCALL: #UD by its handler */
 	[0x08 ... 0x09] = NP, [0x0a ... 0x0b] = NP, /* MONITOR, MWAIT, CLAC, STAC */
 	[0x10 ... 0x11] = NP, /* XGETBV, XSETBV */
 	[0x18 ... 0x1f] = ANY, /* VMRUN .. INVLPGA; VMMCALL is D9 */
