@@ -63,6 +63,11 @@ struct mobo_engine_ops {
 	void (*code_written)(struct vcpu *v, uint64_t gpa, uint64_t len);
 	/* Code first decoded from this page by another vCPU: report v's stores to it. vCPU's thread. */
 	void (*code_protect)(struct vcpu *v, uint64_t gpa);
+	/*
+	 * It calls board_code_page_add() each time it decodes from a page, not only the first: the
+	 * board may then stop reporting stores to a page whose code it had dropped.
+	 */
+	bool readds_code;
 };
 
 extern const struct mobo_engine_ops mobo_engine_interpreter;

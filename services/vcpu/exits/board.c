@@ -278,6 +278,28 @@ static void hpet_region_write(struct vcpu *v, uint64_t offset, unsigned size, ui
 	board_irq_unlock(b);
 }
 
+/* FERR# reaches the 8259s as IRQ 13 and stays until port 0xf0 is written: 82371SB, 2.5.4. */
+static void set_ferr(struct board *b, bool level)
+{
+	board_irq_lock(b);
+	if (b->ferr != level) {
+		b->ferr = level;
+		b->isa_count[13] += level ? 1 : UINT32_MAX;
+		board_isa_update(b, 13);
+	}
+	board_irq_unlock(b);
+}
+
+void board_ferr(struct vcpu *v)
+{
+	set_ferr(v->board, true);
+}
+
+static void ferr_write(struct vcpu *v, uint64_t offset, unsigned size, uint64_t val)
+{
+	set_ferr(v->board, false);
+}
+
 enum { PRIORITY_OWN = 254 };
 
 static void add_chip(struct board *b, const char *name, enum mobo_region_kind kind, uint64_t base,
@@ -338,6 +360,7 @@ static void add_regions(struct board *b)
 	add_chip(b, "elcr", MOBO_REGION_PIO, 0x4d0, 2, elcr_read, elcr_write);
 	add_chip(b, "pit", MOBO_REGION_PIO, 0x40, 4, counters_read, counters_write);
 	add_chip(b, "port61", MOBO_REGION_PIO, 0x61, 1, port61_read, port61_write);
+	add_chip(b, "ferr", MOBO_REGION_PIO, 0xf0, 2, NULL, ferr_write);
 	add_chip(b, "ioapic", MOBO_REGION_MMIO, IOAPIC_BASE, IOAPIC_LEN, ioapic_region_read,
 		 ioapic_region_write);
 	add_chip(b, "hpet", MOBO_REGION_MMIO, HPET_BASE, HPET_LEN, hpet_region_read,
@@ -380,6 +403,7 @@ void board_reset_chips(struct board *b)
 	uint64_t now;
 
 	pci_reset(b);
+	set_ferr(b, false);
 	now = board_irq_lock(b);
 	i8259_reset(&b->pic);
 	ioapic_reset(&b->ioapic);

@@ -192,7 +192,7 @@ struct board {
 	bool isa_level[16];
 	uint8_t pirq_route[4]; /* ISA IRQ, 0x80: none */
 	unsigned n_a20, a20_count; /* A20 wires, those high */
-	bool hpet_legacy;
+	bool hpet_legacy, ferr;
 	_Atomic bool intr; /* the 8259 pair's output */
 	_Atomic uint64_t chip_deadline_ns;
 

@@ -90,6 +90,7 @@ void board_code_page_add(struct vcpu *v, uint64_t gpa)
 	if (!(atomic_fetch_or(word, bit) & bit)) {
 		atomic_store_explicit(heat(b, gpa), 0, memory_order_relaxed);
 		board_sync(b, v, SYNC_CODE_PROTECT, gpa, PAGE);
+		b->ops->code_protect(v, gpa);
 	}
 	unlock_code(b);
 }
@@ -102,6 +103,13 @@ static void drop_page(struct board *b, struct vcpu *self, uint64_t gpa)
 
 	gpa &= ~(uint64_t)(PAGE - 1);
 	if (!locate(b, gpa, &word, &bit)) {
+		return;
+	}
+	if (!b->ops->readds_code) {
+		board_sync(b, self, SYNC_CODE_WRITTEN, gpa, PAGE);
+		if (self) {
+			b->ops->code_written(self, gpa, PAGE);
+		}
 		return;
 	}
 	lock_code(b, self);
@@ -125,12 +133,12 @@ void board_code_written(struct vcpu *v, uint64_t gpa, unsigned len)
 	_Atomic uint8_t *h = heat(b, gpa);
 	uint8_t n = atomic_load_explicit(h, memory_order_relaxed);
 
-	if (n >= HEAT_LIMIT) {
+	if (n >= HEAT_LIMIT && b->ops->readds_code) {
 		atomic_store_explicit(h, 0, memory_order_relaxed);
 		drop_page(b, v, gpa);
 		return;
 	}
-	atomic_store_explicit(h, n + 1, memory_order_relaxed);
+	atomic_store_explicit(h, n < HEAT_LIMIT ? n + 1 : n, memory_order_relaxed);
 	b->ops->code_written(v, gpa, len);
 	board_sync(b, v, SYNC_CODE_WRITTEN, gpa, len);
 }
