@@ -203,10 +203,10 @@ static unsigned check_dr(struct vcpu *v, const struct insn *i)
 {
 	unsigned n = i->reg;
 
+	require_cpl0(v);
 	if (n > 7 || ((n == 4 || n == 5) && (v->cr4 & CR4_DE))) {
 		raise_exception(v, VEC_UD);
 	}
-	require_cpl0(v);
 	if (v->dr[7] & 0x2000) {
 		v->dr[6] |= DR6_BD;
 		v->dr[7] &= ~0x2000ull;
