@@ -35,6 +35,7 @@ static const char dma_signature[8] = "QEMU CFG";
 
 struct fwcfg_state {
 	uint16_t selector;
+	uint8_t reserved[2];
 	uint32_t offset; /* into the selected item; stays at its end */
 	uint32_t dma_address_high; /* host order */
 };
@@ -197,6 +198,7 @@ static const struct mobo_region regions[] = {
 
 static const struct mobo_field fields[] = {
 	MOBO_FIELD(struct fwcfg_state, selector),
+	MOBO_FIELD_ARRAY(struct fwcfg_state, reserved),
 	MOBO_FIELD(struct fwcfg_state, offset),
 	MOBO_FIELD(struct fwcfg_state, dma_address_high),
 };
@@ -246,7 +248,7 @@ const struct mobo_chip_class mobo_chip_fwcfg = {
 	.name = "fwcfg",
 	.description = "Firmware configuration (fw_cfg)",
 	.state_version = 1,
-	.restart = MOBO_RESTART_STATE,
+	.restart = MOBO_RESTART_PAUSE,
 	.state_size = sizeof(struct fwcfg_state),
 	.priv_size = sizeof(struct fwcfg),
 	.regions = regions,
