@@ -176,9 +176,9 @@ static inline struct outcome rig_raised(struct rig *r)
 /* Runs an expression as the instruction's work; *out is what it came to. */
 #define RIG_TRY(r, out, expr)                                                                      \
 	do {                                                                                       \
-		(out) = (struct outcome){ -1, 0 };                                                 \
 		if (setjmp((r)->v->unwind) == 0) {                                                 \
 			expr;                                                                      \
+			(out) = (struct outcome){ -1, 0 };                                         \
 		} else {                                                                           \
 			(out) = rig_raised(r);                                                     \
 		}                                                                                  \

@@ -303,7 +303,8 @@ static void check_access(uint64_t lin, enum mmu_access acc, unsigned size)
 {
 	bool user = v->cpl == 3, ac = v->rflags & FL_AC;
 	struct ref want = ref_walk(lin, acc, user, ac);
-	uint64_t val = rng(), got = 0, gpa = 0;
+	uint64_t val = rng(), gpa = 0;
+	volatile uint64_t got = 0;
 	unsigned n;
 
 	raised_vector = -1;
