@@ -52,6 +52,7 @@ struct fz_case {
 	uint8_t code[FZ_SLOT];
 	uint32_t patch_off, patch_len; /* bytes of FZ_DATA that differ from the pristine content */
 	uint8_t patch[FZ_PATCH_MAX];
+	uint32_t mask_at; /* byte of FZ_DATA whose bit 1 is not compared: MXCSR_MASK; or 0 */
 };
 
 /* Changed 64-byte lines of the writable data, by their number. */
@@ -123,7 +124,8 @@ void fz_print_excluded(void);
 /* -- encodings_mem.c -- */
 
 /* Notes which lines of the writable data changed, and makes them pristine again. */
-void fz_collect_memory(struct fz_result *r, uint8_t *data, const uint8_t *pristine);
+void fz_collect_memory(struct fz_result *r, const struct fz_case *c, uint8_t *data,
+		       const uint8_t *pristine);
 /* Lays out one slot: INT3s, pads, instruction. Returns nothing; code has FZ_SLOT bytes. */
 void fz_build_slot(uint8_t *code, uint32_t slot_linear, const uint8_t *insn, unsigned len,
 		   uint32_t mode);

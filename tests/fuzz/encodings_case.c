@@ -3,6 +3,7 @@
  * From an instruction to a case: registers that make its operands land where they should, memory
  * that its operand finds, branch targets that are known; and the list of what is left out.
  */
+#include <cpuid.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -68,6 +69,22 @@ const char *fz_excluded(const struct insn *i, uint32_t mode)
 	if (i->flags & INSN_VEX) {
 		return is_vex_gpr(i) ? NULL : "VEX: AVX is not in the model";
 	}
+	if (i->flags & INSN_LOCK && i->map == MAP_0F && i->opcode == 0x00) {
+		return "LOCK VERR, VERW: AMD's processors read the operand before #UD";
+	}
+	if (i->flags & INSN_LOCK && i->map == MAP_0F && (i->opcode & 0xfd) == 0x20) {
+		return "LOCK MOV CR0: AMD's other name of CR8";
+	}
+	if (i->flags & INSN_REX_W &&
+	    ((i->map == MAP_0F && (i->opcode == 0xb2 || i->opcode == 0xb4 || i->opcode == 0xb5)) ||
+	     (i->map == MAP_1 && i->opcode == 0xff && (i->modrm & 0x28) == 0x28) ||
+	     (i->map == MAP_1 && i->opcode == 0xff && (i->modrm & 0x38) == 0x18))) {
+		return "far pointers with REX.W: vendors differ";
+	}
+	if (i->map == MAP_1 && (i->opcode & 0xfe) == 0xe0 &&
+	    i->flags & (INSN_REP | INSN_REPNE)) {
+		return "LOOPcc with F2, F3: AMD's processors take the condition from the prefix";
+	}
 	if (mode == 64 && i->map == MAP_1 && i->opcode == 0x62) {
 		return exclusions[0].why;
 	}
@@ -114,6 +131,15 @@ struct maker {
 static bool legacy(const struct maker *m, unsigned first, unsigned last)
 {
 	return m->i.map == MAP_1 && m->i.opcode >= first && m->i.opcode <= last;
+}
+
+static bool is_xsave(const struct insn *i)
+{
+	unsigned reg = i->modrm >> 3 & 7;
+
+	return i->map == MAP_0F && i->mod != 3 &&
+	       ((i->opcode == 0xae && reg >= 4 && reg <= 6) ||
+		(i->opcode == 0xc7 && reg >= 3 && reg <= 5));
 }
 
 /* Somewhere in the data pages, or at their edges. */
@@ -252,7 +278,7 @@ static void put(uint8_t **p, unsigned size, uint64_t val)
 /* What far returns, far branches, IRET, POPF, POP seg find. */
 static void plant_frame(struct maker *m, uint8_t *p, bool far, bool flags)
 {
-	unsigned size = m->i.opsize;
+	unsigned size = m->i.opsize, bad = fz_below(&m->r, 8);
 	uint64_t fl = 0x202 | (fz_next(&m->r) & (FL_ARITH | FL_DF | FL_ID | FL_IOPL | FL_RF));
 
 	if (m->i.map == MAP_1 && (m->i.opcode == 0x9d || m->i.opcode == 0x07 || m->i.opcode == 0x17 ||
@@ -260,19 +286,20 @@ static void plant_frame(struct maker *m, uint8_t *p, bool far, bool flags)
 		put(&p, size, m->i.opcode == 0x9d ? fl : selector(&m->r));
 		return;
 	}
-	put(&p, size, any_target(m));
+	/* One thing wrong at most: which is seen first differs between processors. */
+	put(&p, size, bad == 0 ? any_target(m) : branch_target(m));
 	if (far) {
-		put(&p, size, code_selector(m));
+		put(&p, size, bad == 1 ? code_selector(m) : m->mode == 64 ? FZ_CS64 : FZ_CS32);
 	}
 	if (flags) {
 		put(&p, size, fl);
 	}
 	if (far) {
 		if (m->i.opcode == 0xca) {
-			p += m->i.imm & 0x3f; /* as near as it gets */
+			p += m->i.imm & 0x3f;
 		}
 		put(&p, size, data_address(&m->r));
-		put(&p, size, fz_chance(&m->r, 85) ? FZ_SS : selector(&m->r));
+		put(&p, size, bad == 2 ? selector(&m->r) : FZ_SS);
 	}
 }
 
@@ -306,7 +333,7 @@ static void fill_patch(struct maker *m)
 	} else if (legacy(m, 0xc4, 0xc5) || (i->map == MAP_0F && i->opcode >= 0xb2 && i->opcode <= 0xb5)) {
 		p += i->opsize;
 		put(&p, 2, selector(&m->r));
-	} else if (legacy(m, 0x8e, 0x8e)) {
+	} else if (legacy(m, 0x8e, 0x8e) || (i->map == MAP_0F && i->opcode <= 0x03)) {
 		put(&p, 2, selector(&m->r));
 	} else if (ae && reg == 2) {
 		put(&p, 4, fz_mxcsr(&m->r) | (fz_chance(&m->r, 10) ? 0x10000 : 0));
@@ -321,11 +348,19 @@ static void fill_patch(struct maker *m)
 			p[512 + fz_below(&m->r, 64)] ^= 1 << fz_below(&m->r, 8);
 		}
 	}
+	c->mask_at = (ae || is_xsave(i)) && at - FZ_DATA < FZ_RW_LEN - 32 ? (uint32_t)(at - FZ_DATA) + 30 : 0;
 	if (at < FZ_DATA || at - FZ_DATA + c->patch_len > FZ_RW_LEN) {
 		c->patch_len = 0;
 		return;
 	}
 	c->patch_off = (uint32_t)(at - FZ_DATA);
+}
+
+/* Far returns and indirect calls: faults of the stack and of the target come in either order. */
+static bool stack_matters(const struct maker *m)
+{
+	return legacy(m, 0xca, 0xcb) || legacy(m, 0xcf, 0xcf) ||
+	       (legacy(m, 0xff, 0xff) && (m->i.modrm & 0x30) == 0x10);
 }
 
 /* Registers with a part of their own in some instructions. */
@@ -359,13 +394,14 @@ static void special_registers(struct maker *m)
 	if (legacy(m, 0x8e, 0x8e) && i->mod == 3) {
 		gpr[i->rm] = (gpr[i->rm] & ~(uint64_t)0xffff) | selector(&m->r);
 	}
+	if (stack_matters(m)) {
+		gpr[RSP] = FZ_DATA + 0x400 + 8 * fz_below(&m->r, 0x200);
+	}
 	if (i->map == MAP_0F && i->mod == 3 && i->opcode <= 0x03) {
 		gpr[i->rm] = (gpr[i->rm] & ~(uint64_t)0xffff) | selector(&m->r);
 	}
-	/* XSAVE and kin: the state components both sides have. */
-	if (i->map == MAP_0F && i->mod != 3 && (i->opcode == 0xae || i->opcode == 0xc7) &&
-	    (i->modrm >> 3 & 7) >= 3) {
-		gpr[RDX] &= i->opcode == 0xc7 && (i->modrm >> 3 & 7) != 4 ? ~0ull : 0;
+	if (is_xsave(i)) { /* the state components both sides have */
+		gpr[RDX] = 0;
 		gpr[RAX] = fz_below(&m->r, 4);
 	}
 	if (m->mode == 32) {
@@ -391,14 +427,29 @@ static void aim_branch(struct maker *m)
 	} else if (rel8 || rel32) {
 		rel = (rel8 ? branch_target(m) : any_target(m)) - (m->slot + FZ_INSN + m->len);
 		memcpy(m->insn + m->len - i->imm_len, &rel, i->imm_len);
+	} else if (legacy(m, 0xca, 0xca)) {
+		m->insn[m->len - 2] &= 0x3f; /* keeps RSP among the mapped pages */
+		m->insn[m->len - 1] = 0;
 	} else if (legacy(m, 0xcd, 0xcd) && m->insn[m->len - 1] == 0x80) {
 		m->insn[m->len - 1] = 0x81; /* Linux's system call */
 	}
 }
 
+static bool host_is_amd(void)
+{
+	unsigned a, b, c, d;
+
+	return __get_cpuid(0, &a, &b, &c, &d) && c == signature_AMD_ecx;
+}
+
 static uint32_t decode_mode(uint32_t mode)
 {
-	return (mode == 64 ? MODE_64 : MODE_32 | MODE_SS32) | MODE_PROT | MODE_LMA | MODE_FLAT |
+	static int amd = -1;
+
+	if (amd < 0) {
+		amd = host_is_amd();
+	}
+	return (amd ? MODE_AMD : 0) | (mode == 64 ? MODE_64 : MODE_32 | MODE_SS32) | MODE_PROT | MODE_LMA | MODE_FLAT |
 	       MODE_USER;
 }
 
@@ -431,6 +482,10 @@ bool fz_generate(struct fz_case *c, uint64_t seed, uint64_t id, uint32_t mode,
 	m.decoded = insn_decode(&m.i, m.insn, FZ_MAX_INSN, decode_mode(mode)) == DECODE_OK;
 	if (filtered(filter, &m.i) || fz_excluded(&m.i, mode)) {
 		return false;
+	}
+	if (is_xsave(&m.i) && (m.i.base == RAX || m.i.index == RAX || m.i.base == RDX ||
+			       m.i.index == RDX)) {
+		return false; /* they choose the state components */
 	}
 	m.len = m.i.len ? m.i.len : FZ_MAX_INSN;
 	m.target = data_address(&m.r);

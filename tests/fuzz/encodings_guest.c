@@ -267,5 +267,5 @@ void fz_guest_run(struct fz_guest *g, const struct fz_case *c, unsigned slot, st
 		r->trap = 256 + why;
 	}
 	r->ran = true;
-	fz_collect_memory(r, g->board.ram + PA_DATA, g->pristine);
+	fz_collect_memory(r, c, g->board.ram + PA_DATA, g->pristine);
 }

@@ -166,7 +166,7 @@ static void run_case(const struct fz_case *c, unsigned slot, bool far, struct fz
 	}
 	r->regs.seg[SEG_CS] = 0;
 	r->ran = true;
-	fz_collect_memory(r, (uint8_t *)(uintptr_t)FZ_DATA, pristine);
+	fz_collect_memory(r, c, (uint8_t *)(uintptr_t)FZ_DATA, pristine);
 }
 
 static bool map_at(uint64_t where, size_t len, int prot)

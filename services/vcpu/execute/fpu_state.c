@@ -327,6 +327,16 @@ static void get_env(struct vcpu *v, const struct insn *i, const uint8_t *env, ui
 	}
 }
 
+/*
+ * Raises what an access to an image raises. When only the end is at fault, it is the last byte that
+ * is reported.
+ */
+static void probe_image(struct vcpu *v, uint64_t lin, unsigned len, enum mmu_access acc)
+{
+	mmu_probe(v, lin, len == 14 || len == 14 + N_ST_BYTES ? 2 : 4, acc);
+	mmu_probe(v, lin + len - 1, 1, acc);
+}
+
 static const struct insn *fnstenv(struct vcpu *v, const struct insn *i)
 {
 	uint8_t words[ENV_MAX], env[ENV_MAX];
@@ -335,7 +345,7 @@ static const struct insn *fnstenv(struct vcpu *v, const struct insn *i)
 	v->insn = i;
 	simd_check_x87_nowait(v);
 	lin = ea_linear(v, i, env_len(i), MMU_W);
-	mmu_probe(v, lin, env_len(i), MMU_W);
+	probe_image(v, lin, env_len(i), MMU_W);
 	__asm__ volatile("fnstenv %0" : "=m"(words));
 	sync_fcw(v);
 	put_env(v, i, words, env);
@@ -346,10 +356,13 @@ static const struct insn *fnstenv(struct vcpu *v, const struct insn *i)
 static const struct insn *fldenv(struct vcpu *v, const struct insn *i)
 {
 	uint8_t words[ENV_MAX], env[ENV_MAX];
+	uint64_t lin;
 
 	v->insn = i;
 	simd_check_x87(v);
-	mmu_read_bytes(v, ea_linear(v, i, env_len(i), MMU_R), env, env_len(i));
+	lin = ea_linear(v, i, env_len(i), MMU_R);
+	probe_image(v, lin, env_len(i), MMU_R);
+	mmu_read_bytes(v, lin, env, env_len(i));
 	get_env(v, i, env, words);
 	__asm__ volatile("fldenv %0" : : "m"(words));
 	sync_fcw(v);
@@ -365,7 +378,7 @@ static const struct insn *fnsave(struct vcpu *v, const struct insn *i)
 	v->insn = i;
 	simd_check_x87_nowait(v);
 	lin = ea_linear(v, i, n + N_ST_BYTES, MMU_W);
-	mmu_probe(v, lin, n + N_ST_BYTES, MMU_W);
+	probe_image(v, lin, n + N_ST_BYTES, MMU_W);
 	__asm__ volatile("fnsave %0" : "=m"(host));
 	sync_fcw(v);
 	put_env(v, i, host, img);
@@ -379,10 +392,13 @@ static const struct insn *frstor(struct vcpu *v, const struct insn *i)
 {
 	uint8_t host[SAVE_MAX], img[SAVE_MAX];
 	unsigned n = env_len(i);
+	uint64_t lin;
 
 	v->insn = i;
 	simd_check_x87(v);
-	mmu_read_bytes(v, ea_linear(v, i, n + N_ST_BYTES, MMU_R), img, n + N_ST_BYTES);
+	lin = ea_linear(v, i, n + N_ST_BYTES, MMU_R);
+	probe_image(v, lin, n + N_ST_BYTES, MMU_R);
+	mmu_read_bytes(v, lin, img, n + N_ST_BYTES);
 	get_env(v, i, img, host);
 	memcpy(host + ENV_MAX, img + n, N_ST_BYTES);
 	__asm__ volatile("frstor %0" : : "m"(host));

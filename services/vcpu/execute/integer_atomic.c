@@ -159,8 +159,7 @@ insn_fn *locked_unary(unsigned op, unsigned size)
 			flags_cmp##bits(v, acc, old);                                              \
 			if (acc == old) {                                                          \
 				set##bits(v, i->rm_at, val);                                       \
-			} else {                                                                   \
-				set##bits(v, i->rm_at, old);                                       \
+			} else { /* the destination keeps its upper half */                        \
 				set##bits(v, RAX * 8, old);                                        \
 			}                                                                          \
 			NEXT(v, i);                                                                \

@@ -5,6 +5,8 @@
  * operand is [RSI]; MMX operands are themselves. RDI and RSI point to the operands' storage, RDX
  * (or R8) to struct vcpu. Intel SDM volume 2, and volume 3 chapters 12 and 13.
  */
+#include <cpuid.h>
+
 #include "execute/simd.h"
 
 #include "execute/simd_form.h"
@@ -217,12 +219,24 @@ static uint64_t operand_offset(char kind, unsigned n)
 	return 0;
 }
 
+static bool host_is_amd(void)
+{
+	static int amd = -1;
+	unsigned a, b, c = 0, d;
+
+	if (amd < 0) {
+		amd = __get_cpuid(0, &a, &b, &c, &d) && c == signature_AMD_ecx;
+	}
+	return amd;
+}
+
 static insn_fn *choose_handler(const struct insn *i, const struct simd_form *f)
 {
 	bool mem = i->mod != 3;
 	bool fp = f->flags & FORM_FP;
 	bool sse = f->reg == 'x' || f->rm == 'x';
-	bool mmx = f->reg == 'm' || (f->rm == 'm' && !(mem && f->flags & FORM_MMX_MEM));
+	unsigned not_mmx = FORM_MMX_MEM | (host_is_amd() ? FORM_MMX_MEM_AMD : 0);
+	bool mmx = f->reg == 'm' || (f->rm == 'm' && !(mem && f->flags & not_mmx));
 
 	if (sse && mmx) {
 		return mem ? both_load_fp : fp ? both_reg_fp : both_reg;
@@ -241,6 +255,7 @@ static bool bind_form(struct insn *i)
 	const struct simd_form *f = simd_form_find(i);
 	struct thunk_buf t = { 0 };
 	thunk_fn *fn;
+	unsigned align = FORM_ALIGN | (host_is_amd() ? 0 : FORM_ALIGN_INTEL);
 	uint64_t size;
 
 	if (!f) {
@@ -257,7 +272,7 @@ static bool bind_form(struct insn *i)
 	i->imm = OPERAND_OFFSETS(operand_offset(f->reg, i->reg),
 				 i->mod == 3 ? operand_offset(f->rm, i->rm) : 0) |
 		 size << OPERAND_SIZE_SHIFT |
-		 (uint64_t)!!(f->flags & FORM_ALIGN) << OPERAND_ALIGN_SHIFT;
+		 (uint64_t)!!(f->flags & align) << OPERAND_ALIGN_SHIFT;
 	i->aux = (void *)fn;
 	i->fn = choose_handler(i, f);
 	return true;

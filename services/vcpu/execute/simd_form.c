@@ -48,7 +48,7 @@ static const struct simd_form forms[] = {
 	NP(MAP_0F, 0x2b, 'x', 0, 16, A | TO), P6(MAP_0F, 0x2b, 'x', 0, 16, A | TO),
 
 	/* Conversions and comparisons. */
-	NP(MAP_0F, 0x2a, 'x', 'm', 8, F), P6(MAP_0F, 0x2a, 'x', 'm', 8, F | FORM_MMX_MEM),
+	NP(MAP_0F, 0x2a, 'x', 'm', 8, F | FORM_MMX_MEM_AMD), P6(MAP_0F, 0x2a, 'x', 'm', 8, F | FORM_MMX_MEM),
 	F3(MAP_0F, 0x2a, 'x', 'g', 4, F | FORM_W | FORM_W_MEM),
 	F2(MAP_0F, 0x2a, 'x', 'g', 4, F | FORM_W | FORM_W_MEM),
 	NP(MAP_0F, 0x2c, 'm', 'x', 8, F), P6(MAP_0F, 0x2c, 'm', 'x', 16, AF),
@@ -158,10 +158,10 @@ static const struct simd_form forms[] = {
 	/* AES, PCLMULQDQ, SHA */
 	SSE38(0xdb), SSE38(0xdc), SSE38(0xdd), SSE38(0xde), SSE38(0xdf),
 	P6(MAP_0F3A, 0xdf, 'x', 'x', 16, AI), P6(MAP_0F3A, 0x44, 'x', 'x', 16, AI),
-	NP(MAP_0F38, 0xc8, 'x', 'x', 16, A), NP(MAP_0F38, 0xc9, 'x', 'x', 16, A),
-	NP(MAP_0F38, 0xca, 'x', 'x', 16, A), NP(MAP_0F38, 0xcb, 'x', 'x', 16, A | FORM_XMM0),
-	NP(MAP_0F38, 0xcc, 'x', 'x', 16, A), NP(MAP_0F38, 0xcd, 'x', 'x', 16, A),
-	NP(MAP_0F3A, 0xcc, 'x', 'x', 16, AI),
+	NP(MAP_0F38, 0xc8, 'x', 'x', 16, FORM_ALIGN_INTEL), NP(MAP_0F38, 0xc9, 'x', 'x', 16, FORM_ALIGN_INTEL),
+	NP(MAP_0F38, 0xca, 'x', 'x', 16, FORM_ALIGN_INTEL), NP(MAP_0F38, 0xcb, 'x', 'x', 16, FORM_ALIGN_INTEL | FORM_XMM0),
+	NP(MAP_0F38, 0xcc, 'x', 'x', 16, FORM_ALIGN_INTEL), NP(MAP_0F38, 0xcd, 'x', 'x', 16, FORM_ALIGN_INTEL),
+	NP(MAP_0F3A, 0xcc, 'x', 'x', 16, I | FORM_ALIGN_INTEL),
 };
 /* clang-format on */
 

@@ -23,6 +23,8 @@ enum simd_form_flag {
 	FORM_TO_RM = 1 << 9, /* the ModRM.rm operand is the destination */
 	FORM_NO_DEST = 1 << 10, /* only flags are */
 	FORM_MMX_MEM = 1 << 11, /* an MMX operand when it is a register: no MMX access otherwise */
+	FORM_MMX_MEM_AMD = 1 << 12, /* ... on AMD's processors */
+	FORM_ALIGN_INTEL = 1 << 13, /* FORM_ALIGN on Intel's processors, none on AMD's */
 };
 
 /* Operand in ModRM.reg or .rm: 'x' XMM, 'm' MMX, 'g' general-purpose, 'e' opcode extension. */

@@ -20,24 +20,28 @@ static const struct insn *emms(struct vcpu *v, const struct insn *i)
 
 /* -- masked stores to seg:rDI -- */
 
-/* Stores the bytes whose mask byte has its top bit set; with none set touches no memory. */
+/*
+ * Stores the bytes whose mask byte has its top bit set. All bytes must be writable; with no byte
+ * chosen, MASKMOVDQU does not touch memory.
+ */
 static void store_masked(struct vcpu *v, const struct insn *i, const uint8_t *data,
 			 const uint8_t *mask, unsigned n)
 {
-	uint64_t di = v->gpr[RDI], lin[16];
+	uint64_t off = v->gpr[RDI], lin;
+	uint8_t any = 0;
 
+	off = i->addrsize == 8 ? off : i->addrsize == 4 ? (uint32_t)off : (uint16_t)off;
 	for (unsigned k = 0; k < n; k++) {
-		uint64_t off = di + k;
-
-		off = i->addrsize == 8 ? off : i->addrsize == 4 ? (uint32_t)off : (uint16_t)off;
-		if (mask[k] & 0x80) {
-			lin[k] = seg_linear(v, i->seg, off, 1, MMU_W, i->flags & INSN_SEG_CHECK);
-			mmu_probe(v, lin[k], 1, MMU_W);
-		}
+		any |= mask[k] & 0x80;
 	}
+	if (!any && n == 16) {
+		return;
+	}
+	lin = seg_linear(v, i->seg, off, n, MMU_W, i->flags & INSN_SEG_CHECK);
+	mmu_probe(v, lin, n, MMU_W);
 	for (unsigned k = 0; k < n; k++) {
 		if (mask[k] & 0x80) {
-			mmu_write8(v, lin[k], data[k]);
+			mmu_write8(v, lin + k, data[k]);
 		}
 	}
 }
@@ -50,10 +54,10 @@ static const struct insn *maskmovdqu(struct vcpu *v, const struct insn *i)
 	NEXT(v, i);
 }
 
-/* The thunk is a MOVQ, which makes the x87 state an MMX one as MASKMOVQ does. */
+/* The thunk is a MOVQ, which makes the x87 state an MMX one as MASKMOVQ does, faulting or not. */
 static const struct insn *maskmovq(struct vcpu *v, const struct insn *i)
 {
-	uint8_t data[8], mask[8];
+	uint8_t data[8], mask[8], bounce[8];
 	unsigned top;
 
 	v->insn = i;
@@ -62,8 +66,8 @@ static const struct insn *maskmovq(struct vcpu *v, const struct insn *i)
 	top = v->fx.fsw >> 11;
 	memcpy(data, v->fx.st[((i->modrm >> 3 & 7) - top) & 7], 8);
 	memcpy(mask, v->fx.st[((i->modrm & 7) - top) & 7], 8);
+	((thunk_fn *)i->aux)(bounce, NULL, v);
 	store_masked(v, i, data, mask, 8);
-	((thunk_fn *)i->aux)(data, mask, v);
 	NEXT(v, i);
 }
 

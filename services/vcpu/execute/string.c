@@ -364,7 +364,7 @@ static inline bool repeat_ends(const struct vcpu *v, const struct insn *i)
 static inline const struct insn *repeat(struct vcpu *v, const struct insn *i, unsigned size,
 					one_fn *one, many_fn *many, bool conditional)
 {
-	bool single = one_at_a_time(v);
+	bool single = one_at_a_time(v) || v->rflags & FL_DF;
 	uint64_t count;
 
 	v->insn = i;
@@ -422,9 +422,7 @@ STRING_HANDLER(scas, true, )
 		unsigned size = io_size(i);                                                        \
                                                                                                    \
 		v->insn = i;                                                                       \
-		if (address_get(v, i, RCX) != 0) {                                                 \
-			io_permitted(v, (uint16_t)v->gpr[RDX], size);                              \
-		}                                                                                  \
+		io_permitted(v, (uint16_t)v->gpr[RDX], size); /* with RCX = 0, too */              \
 		return repeat(v, i, size, name##_one, name##_many, false);                         \
 	}
 

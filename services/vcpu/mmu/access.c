@@ -64,8 +64,10 @@ static _Noreturn void raise_noncanonical(struct vcpu *v, uint64_t lin)
 	bool stack = false;
 
 	if (i != NULL) {
+		/* BT and friends may reach far from their operand's address. */
 		bool operand = (i->flags & INSN_MODRM) && i->mod != 3 &&
-			       lin - (v->seg_base[i->seg] + ea_offset(v, i)) < 4096;
+			       (!uses_stack(i) ||
+				lin - (v->seg_base[i->seg] + ea_offset(v, i)) < 4096);
 
 		stack = operand && !(uses_stack(i) && i->opcode != 0xff) ? i->seg == SEG_SS
 									 : uses_stack(i);
