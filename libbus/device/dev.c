@@ -289,13 +289,26 @@ int mobo_dev_fd_give(struct mobo_dev *d, const char *name, int fd)
 	return 0;
 }
 
-/* Moves the fds whose names begin so from d to `to`; their number. */
-static unsigned take_fds(struct mobo_dev *d, const char *prefix, struct mobo_dev_fd *to)
+/* "media0", "media0.data", "unit0.image1" belong to slot 0. */
+static bool is_medium_of(const char *name, unsigned slot)
+{
+	char prefix[16];
+
+	snprintf(prefix, sizeof(prefix), "media%u", slot);
+	if (strncmp(name, prefix, strlen(prefix)) == 0) {
+		return name[strlen(prefix)] < '0' || name[strlen(prefix)] > '9';
+	}
+	snprintf(prefix, sizeof(prefix), "unit%u.", slot);
+	return strncmp(name, prefix, strlen(prefix)) == 0;
+}
+
+/* Moves the fds of a slot's medium from d to `to`; their number. */
+static unsigned take_medium(struct mobo_dev *d, unsigned slot, struct mobo_dev_fd *to)
 {
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < d->n_fds;) {
-		if (strncmp(d->fds[i].name, prefix, strlen(prefix)) != 0) {
+		if (!is_medium_of(d->fds[i].name, slot)) {
 			i++;
 			continue;
 		}
@@ -316,14 +329,11 @@ int mobo_dev_media(struct mobo_dev *d, unsigned slot, const char *const *names, 
 		   unsigned n, bool force)
 {
 	struct mobo_dev_fd old[MOBO_DEV_FDS], refused[MOBO_DEV_FDS];
-	char prefix[16];
-	unsigned n_old;
+	unsigned n_old = take_medium(d, slot, old);
 	int r = 0;
 
-	snprintf(prefix, sizeof(prefix), "media%u", slot);
-	n_old = take_fds(d, prefix, old);
 	for (unsigned i = 0; i < n; i++) {
-		int e = strncmp(names[i], prefix, strlen(prefix)) == 0 ? 0 : -EINVAL;
+		int e = is_medium_of(names[i], slot) ? 0 : -EINVAL;
 
 		if (e < 0) {
 			close(fds[i]);
@@ -336,7 +346,7 @@ int mobo_dev_media(struct mobo_dev *d, unsigned slot, const char *const *names, 
 		r = d->cls->media ? d->cls->media(d, slot, force) : -ENOSYS;
 	}
 	if (r < 0) {
-		close_fds(refused, take_fds(d, prefix, refused));
+		close_fds(refused, take_medium(d, slot, refused));
 		memcpy(d->fds + d->n_fds, old, n_old * sizeof(old[0]));
 		d->n_fds += n_old;
 		return r;

@@ -108,7 +108,7 @@ int mobo_dev_config_set(struct mobo_dev *d, const char *key, const char *value);
  * -ENOSPC (then fd is closed). */
 int mobo_dev_fd_give(struct mobo_dev *d, const char *name, int fd);
 /*
- * Changes the medium of a slot: the fds named "media<slot>..." are replaced by the given ones (taken
+ * Changes the medium of a slot: the fds named "media<slot>..." or "unit<slot>...." are replaced by the given ones (taken
  * over in any case; n 0: ejected), then the chip's hook is asked. When it refuses the old ones stay.
  * The hook's result, -ENOSYS without a hook.
  */

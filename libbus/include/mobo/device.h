@@ -203,7 +203,8 @@ struct mobo_chip_class {
 	void (*stream_writable)(struct mobo_dev *d, unsigned stream);
 	/* A watched host fd became readable: completions of the chip's own workers (eventfd). */
 	void (*fd_ready)(struct mobo_dev *d, int fd);
-	/* Removable medium: fds as for init under "media<slot>..."; n_fds 0: ejected. force: even when
+	/* Removable medium: its fds replaced those under "media<slot>..." and "unit<slot>...."; none
+	 * left: ejected. A hook that refuses gets the old ones back. force: even when
 	 * the guest locked it. 0, -EBUSY (locked) or -errno. */
 	int (*media)(struct mobo_dev *d, unsigned slot, bool force);
 	/* Control verb that only this class knows ("power-button"): 0, -errno, -ENOSYS. */

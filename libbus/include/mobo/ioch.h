@@ -109,7 +109,8 @@ struct mobo_ioch {
 	/* Engine side writes. */
 	_Atomic uint32_t engine_epoch;
 	_Atomic uint32_t bus_master; /* bit per PCI function: DMA allowed */
-	uint32_t pad0[10];
+	_Atomic uint32_t engine_pid; /* 0: unknown; a device whose supervisor is gone stays for it */
+	uint32_t pad0[9];
 	/* Device side writes. */
 	struct {
 		_Atomic uint32_t state; /* enum mobo_peer_state */
@@ -159,6 +160,22 @@ enum {
 };
 /* Futex bitset: bit v wakes vCPU v; devices wake any one halted vCPU through this bit. */
 #define MOBO_KICK_ANY 0x80000000u
+
+/*
+ * The head of a device's journal: the memfd in which the state of its chip lives, so that it outlives
+ * the process. The chip's state struct follows at MOBO_STATE_OFFSET.
+ */
+#define MOBO_STATE_MAGIC 0x5453424du /* "MBST" */
+enum { MOBO_STATE_OFFSET = 64 };
+struct mobo_state_journal {
+	uint32_t magic;
+	uint16_t version; /* state_version of the class */
+	uint16_t offset; /* MOBO_STATE_OFFSET */
+	uint32_t size; /* of the state struct */
+	_Atomic uint32_t epoch; /* processes that had it */
+	char chip[24];
+	uint32_t reserved[6];
+};
 
 /*
  * The code map: which pages of RAM hold code that a vCPU has decoded, and which of those a device
