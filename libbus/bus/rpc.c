@@ -263,11 +263,12 @@ int rpc_call_sync(struct rpc *rpc, uint32_t node, const ProtobufCMessage *req,
 
 /* -- Answers -- */
 
+/* node 0 towards a member is the hub, which answers for a node that cannot. */
 static struct rpc_call *call_find(struct rpc *rpc, uint64_t corr, uint32_t node)
 {
 	struct rpc_call *call = rpc->calls[corr % RPC_BUCKETS];
 
-	while (call && (call->corr != corr || call->node != node || call->failed)) {
+	while (call && (call->corr != corr || (node && call->node != node) || call->failed)) {
 		call = call->next;
 	}
 	return call;

@@ -291,6 +291,7 @@ int zsock_create(struct zsock **ret, struct mobo_loop *loop, const struct zsock_
 	if (!s->fd || !s->prepare) {
 		goto fail;
 	}
+	zsock_monitor_drain(s); /* its descriptor tells nothing before the first look */
 	*ret = s;
 	return 0;
 fail:
