@@ -306,7 +306,8 @@ static void set_segment_check(struct insn *i, uint32_t mode)
 	if ((mode & MODE_SIZE) == MODE_64) {
 		return;
 	}
-	if (!(mode & MODE_FLAT) || i->seg == SEG_FS || i->seg == SEG_GS) {
+	/* CS may be flat, and is never writable. */
+	if (!(mode & MODE_FLAT) || i->seg == SEG_FS || i->seg == SEG_GS || i->seg == SEG_CS) {
 		i->flags |= INSN_SEG_CHECK;
 	}
 }

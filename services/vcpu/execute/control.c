@@ -158,13 +158,26 @@ static const struct insn *jmp_rm(struct vcpu *v, const struct insn *i)
 	GO_ON(v);
 }
 
+/* A stack that cannot take the return address goes before a target that is refused. */
+static void push_return(struct vcpu *v, const struct insn *i, uint64_t target)
+{
+	uint64_t sp = v->gpr[RSP] - i->opsize;
+	uint64_t lin = stack_linear_at(v, i, sp, i->opsize, MMU_W);
+
+	if (!tlb_hit_w(v, lin, i->opsize)) {
+		mmu_probe(v, lin, i->opsize, MMU_W);
+	}
+	check_target(v, target);
+	mmu_write_size(v, lin, i->opsize, vcpu_next_rip(v, i));
+	stack_set(v, sp);
+}
+
 static const struct insn *call_rel(struct vcpu *v, const struct insn *i)
 {
 	uint64_t target = relative_target(v, i);
 
 	v->insn = i;
-	check_target(v, target);
-	stack_push_value(v, i, i->opsize, vcpu_next_rip(v, i));
+	push_return(v, i, target);
 	v->rip = target;
 	FOLLOW_LINK(v, i);
 }
@@ -189,8 +202,7 @@ static const struct insn *call_rm(struct vcpu *v, const struct insn *i)
 
 	v->insn = i;
 	target = rm_read(v, i, i->opsize);
-	check_target(v, target);
-	stack_push_value(v, i, i->opsize, vcpu_next_rip(v, i));
+	push_return(v, i, target);
 	v->rip = target;
 	GO_ON(v);
 }

@@ -20,6 +20,10 @@ static uint64_t bit_linear(struct vcpu *v, const struct insn *i, unsigned size,
 		bit = (int64_t)((uint64_t)bit << (64 - size * 8)) >> (64 - size * 8);
 		off += (uint64_t)(bit >> (log + 3)) << log;
 		off = i->addrsize == 4 ? (uint32_t)off : i->addrsize == 2 ? (uint16_t)off : off;
+		if (i->seg == SEG_SS && (v->mode & MODE_SIZE) == MODE_64 &&
+		    (uint64_t)((int64_t)(off << 16) >> 16) != off) {
+			raise_error(v, VEC_SS, 0); /* the MMU knows plain operands only */
+		}
 	}
 	return seg_linear(v, i->seg, off, size, acc, i->flags & INSN_SEG_CHECK);
 }

@@ -140,39 +140,25 @@ static insn_fn *const imul_rm_handlers[4] = {NULL, imul_rm16, imul_rm32, imul_rm
 static insn_fn *const imul_imm_handlers[4] = {NULL, imul_imm16, imul_imm32, imul_imm64};
 
 /*
- * Decimal adjustments do not exist in the host's 64-bit mode: by the SDM's pseudocode. SF, ZF and
- * PF follow the result in AL; OF is left as AMD's processors leave it (cleared by DAA and DAS,
- * untouched otherwise where the manual has it undefined).
+ * Decimal adjustments do not exist in the host's 64-bit mode: by the SDM's pseudocode. The flags it
+ * leaves undefined are those of the addition or subtraction that adjusts, as AMD's processors have
+ * them.
  */
-static void set_result_flags(struct vcpu *v, uint8_t al, bool cf, bool af)
+static void set_carries(struct vcpu *v, bool cf, bool af)
 {
-	flags_test8(v, al, al);
-	v->aflags |= (cf ? AF_CF : 0) | (af ? AF_AF : 0);
-	v->aflags &= af ? 0xffff : (uint16_t)~AF_AF;
+	v->aflags = (v->aflags & ~(AF_CF | AF_AF)) | (cf ? AF_CF : 0) | (af ? AF_AF : 0);
 }
 
 static const struct insn *daa_das(struct vcpu *v, const struct insn *i)
 {
-	bool subtract = i->opcode == 0x2f, cf = v->aflags & AF_CF, af = v->aflags & AF_AF;
-	uint8_t old = (uint8_t)v->gpr[RAX], al = old;
-	bool old_cf = cf;
+	bool subtract = i->opcode == 0x2f, cf = v->aflags & AF_CF;
+	uint8_t al = (uint8_t)v->gpr[RAX], adjust = 0;
+	bool low = (al & 15) > 9 || (v->aflags & AF_AF), high = al > 0x99 || cf;
 
-	cf = false;
-	if ((al & 15) > 9 || af) {
-		cf = old_cf || (subtract ? al < 6 : al > 0xf9);
-		al += subtract ? -6 : 6;
-		af = true;
-	} else {
-		af = false;
-	}
-	if (old > 0x99 || old_cf) {
-		al += subtract ? -0x60 : 0x60;
-		cf = true;
-	} else if (!subtract) {
-		cf = false;
-	}
-	set8(v, RAX * 8, al);
-	set_result_flags(v, al, cf, af);
+	adjust = (low ? 6 : 0) + (high ? 0x60 : 0);
+	cf = high || (low && subtract && al < 6);
+	set8(v, RAX * 8, subtract ? flags_sub8(v, al, adjust) : flags_add8(v, al, adjust));
+	set_carries(v, cf, low);
 	NEXT(v, i);
 }
 
@@ -180,13 +166,13 @@ static const struct insn *aaa_aas(struct vcpu *v, const struct insn *i)
 {
 	uint16_t ax = (uint16_t)v->gpr[RAX];
 	bool adjust = (ax & 15) > 9 || (v->aflags & AF_AF);
+	uint16_t by = adjust ? 0x106 : 0;
 
-	if (adjust) {
-		ax += i->opcode == 0x37 ? 0x106 : -0x106;
-	}
-	ax &= 0xff0f;
-	set16(v, RAX * 8, ax);
-	set_result_flags(v, (uint8_t)ax, adjust, adjust);
+	ax = i->opcode == 0x37 ? ax + by : ax - by;
+	set16(v, RAX * 8, ax & 0xff0f);
+	flags_test8(v, (uint8_t)ax, (uint8_t)ax); /* of which PF alone stays */
+	v->aflags &= (uint16_t)~(AF_ZF | AF_SF);
+	set_carries(v, adjust, adjust);
 	NEXT(v, i);
 }
 
@@ -199,17 +185,16 @@ static const struct insn *aam(struct vcpu *v, const struct insn *i)
 		raise_exception(v, VEC_DE);
 	}
 	set16(v, RAX * 8, al / base << 8 | al % base);
-	set_result_flags(v, al % base, false, false);
+	flags_test8(v, al % base, al % base);
+	set_carries(v, false, false);
 	NEXT(v, i);
 }
 
 static const struct insn *aad(struct vcpu *v, const struct insn *i)
 {
 	uint16_t ax = (uint16_t)v->gpr[RAX];
-	uint8_t al = (uint8_t)((ax & 0xff) + (ax >> 8) * (uint8_t)i->imm);
 
-	set16(v, RAX * 8, al);
-	set_result_flags(v, al, false, false);
+	set16(v, RAX * 8, flags_add8(v, (uint8_t)ax, (uint8_t)((ax >> 8) * (uint8_t)i->imm)));
 	NEXT(v, i);
 }
 
