@@ -210,7 +210,7 @@ static void on_media(void *arg, struct mobo_request *r, const ProtobufCMessage *
 {
 	const Mobo__V1__DeviceMedia *msg = (const void *)body;
 	struct process *p = arg;
-	const char *names[MOBO_FDS_PER_MESSAGE];
+	const char *names[MOBO_FDS_PER_MESSAGE] = {NULL};
 	struct ticket *t = NULL;
 	unsigned n = 0;
 	int result;
