@@ -97,17 +97,16 @@ static const struct insn *pusha(struct vcpu *v, const struct insn *i)
 
 static const struct insn *popa(struct vcpu *v, const struct insn *i)
 {
-	uint64_t sp = v->gpr[RSP], val[8];
+	uint64_t sp = v->gpr[RSP], val;
 	unsigned size = i->opsize;
 
 	v->insn = i;
+	/* Not all or nothing on processors either: it can be done again, as ESP stays. */
 	for (int reg = RDI; reg >= RAX; reg--) {
-		val[reg] = mmu_read_size(v, stack_linear_at(v, i, sp, size, MMU_R), size);
+		val = mmu_read_size(v, stack_linear_at(v, i, sp, size, MMU_R), size);
 		sp += size;
-	}
-	for (unsigned reg = RAX; reg <= RDI; reg++) {
 		if (reg != RSP) {
-			set_size(v, reg * 8, size, val[reg]);
+			set_size(v, reg * 8, size, val);
 		}
 	}
 	stack_set(v, sp);
