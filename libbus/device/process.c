@@ -482,6 +482,7 @@ static int begin(struct process *p, struct mobo_error *err)
 	p->kick_bit = 1u << MOBO_MIN(p->init->slot, MOBO_KICK_SLOTS - 1u);
 	p->paused = !mobo_clock_running(p->page);
 	mobo_log_set_clock(log_clock, p);
+	streams_open(p);
 	r = make_loop(p);
 	if (r < 0) {
 		return mobo_error_set(err, -r, "The event loop cannot be made: %s.", strerror(-r));
@@ -490,7 +491,6 @@ static int begin(struct process *p, struct mobo_error *err)
 	if (r < 0) {
 		return r;
 	}
-	streams_open(p);
 	r = mobo_dev_start(p->dev);
 	if (r < 0) {
 		return mobo_error_set(err, -r, "The chip cannot start: %s.", strerror(-r));
