@@ -15,7 +15,9 @@
 #include "fake_board.h"
 
 /* The guest's code: everything of this section, copied into its RAM as it is. */
-#define GUEST __attribute__((section("guest_code"), noinline, noclone, used, target("general-regs-only")))
+#define GUEST                                                                                      \
+	__attribute__((section("guest_code"), noinline, noclone, used, target("general-regs-only"),\
+		       no_sanitize("address", "undefined")))
 
 extern const uint8_t __start_guest_code[], __stop_guest_code[];
 

@@ -185,7 +185,8 @@ static const struct insn *call_rel(struct vcpu *v, const struct insn *i)
 static const struct insn *call_rel_long(struct vcpu *v, const struct insn *i)
 {
 	uint64_t next = v->trace_rip + i->off + i->len, target = next + i->imm;
-	uint64_t sp = v->gpr[RSP] - 8, *p = tlb_hit_w(v, sp, 8);
+	uint64_t sp = v->gpr[RSP] - 8;
+	mem64 *p = tlb_hit_w(v, sp, 8);
 
 	if (__builtin_expect(!p || (uint64_t)((int64_t)(target << 16) >> 16) != target, 0)) {
 		return call_rel(v, i);
@@ -221,7 +222,7 @@ static const struct insn *ret(struct vcpu *v, const struct insn *i)
 
 static const struct insn *ret_long(struct vcpu *v, const struct insn *i)
 {
-	const uint64_t *p = tlb_hit_r(v, v->gpr[RSP], 8);
+	const mem64 *p = tlb_hit_r(v, v->gpr[RSP], 8);
 
 	if (__builtin_expect(!p || (uint64_t)((int64_t)(*p << 16) >> 16) != *p, 0)) {
 		return ret(v, i);

@@ -18,7 +18,7 @@ enum { AF_CF = 1 << 8, AF_PF = 1 << 10, AF_AF = 1 << 12, AF_ZF = 1 << 14, AF_SF 
 
 /* a OP b, flags written whole. */
 #define FLAGS_DEFINE2(name, op, bits, suffix)                                                      \
-	static inline uint##bits##_t name##bits(struct vcpu *v, uint##bits##_t a, uint##bits##_t b)\
+	static inline uint##bits##_t name##bits(struct vcpu *v, uint##bits##_t a, uint##bits##_t b) \
 	{                                                                                          \
 		uint16_t f;                                                                        \
                                                                                                    \
@@ -31,7 +31,7 @@ enum { AF_CF = 1 << 8, AF_PF = 1 << 10, AF_AF = 1 << 12, AF_ZF = 1 << 14, AF_SF 
 	}
 /* The same with CF as input. */
 #define FLAGS_DEFINE2C(name, op, bits, suffix)                                                     \
-	static inline uint##bits##_t name##bits(struct vcpu *v, uint##bits##_t a, uint##bits##_t b)\
+	static inline uint##bits##_t name##bits(struct vcpu *v, uint##bits##_t a, uint##bits##_t b) \
 	{                                                                                          \
 		uint16_t f;                                                                        \
                                                                                                    \
@@ -44,7 +44,7 @@ enum { AF_CF = 1 << 8, AF_PF = 1 << 10, AF_AF = 1 << 12, AF_ZF = 1 << 14, AF_SF 
 	}
 /* OP a, keeping CF: also right for NEG and NOT, which write it or nothing. */
 #define FLAGS_DEFINE1(name, op, bits, suffix)                                                      \
-	static inline uint##bits##_t name##bits(struct vcpu *v, uint##bits##_t a, uint##bits##_t b)\
+	static inline uint##bits##_t name##bits(struct vcpu *v, uint##bits##_t a, uint##bits##_t b) \
 	{                                                                                          \
 		uint16_t f;                                                                        \
                                                                                                    \

@@ -25,7 +25,7 @@ enum alu_form {
 #define LOAD_FAST(op, keep, bits, ea)                                                              \
 	static const struct insn *op##_rm##bits##ea(struct vcpu *v, const struct insn *i)          \
 	{                                                                                          \
-		const uint##bits##_t *p = tlb_hit_r(v, EA_FAST_##ea(v, i), bits / 8);              \
+		const mem##bits *p = tlb_hit_r(v, EA_FAST_##ea(v, i), bits / 8);                   \
 		uint##bits##_t val;                                                                \
                                                                                                    \
 		if (__builtin_expect(!p, 0)) {                                                     \
@@ -56,7 +56,7 @@ enum alu_form {
 	static const struct insn *op##_##name##bits##ea(struct vcpu *v, const struct insn *i)      \
 	{                                                                                          \
 		uint64_t lin = EA_FAST_##ea(v, i);                                                 \
-		uint##bits##_t *p = keep ? tlb_hit_w(v, lin, bits / 8)                             \
+		mem##bits *p = keep ? tlb_hit_w(v, lin, bits / 8)                                  \
 					 : (void *)tlb_hit_r(v, lin, bits / 8);                    \
 		uint##bits##_t val;                                                                \
                                                                                                    \

@@ -27,7 +27,8 @@ void atomic_unlock(void)
 #define LOCKED_HANDLER(name, flags_name, bits, src, text, ...)                                     \
 	static const struct insn *name(struct vcpu *v, const struct insn *i)                       \
 	{                                                                                          \
-		uint##bits##_t *p, val __attribute__((unused)) = src;                              \
+		uint##bits##_t val __attribute__((unused)) = src;                                  \
+		mem##bits *p;                                                                      \
 		uint64_t lin;                                                                      \
 		uint16_t f = v->aflags;                                                            \
                                                                                                    \
@@ -97,7 +98,8 @@ insn_fn *locked_unary(unsigned op, unsigned size)
 #define EXCHANGE_WIDTH(bits, suffix)                                                               \
 	static const struct insn *xchg##bits(struct vcpu *v, const struct insn *i)                 \
 	{                                                                                          \
-		uint##bits##_t *p, val = get##bits(v, i->reg_at), old;                             \
+		uint##bits##_t val = get##bits(v, i->reg_at), old;                                 \
+		mem##bits *p;                                                                      \
 		uint64_t lin;                                                                      \
                                                                                                    \
 		v->insn = i;                                                                       \
@@ -119,7 +121,8 @@ insn_fn *locked_unary(unsigned op, unsigned size)
 	}                                                                                          \
 	static const struct insn *xadd##bits(struct vcpu *v, const struct insn *i)                 \
 	{                                                                                          \
-		uint##bits##_t *p, val = get##bits(v, i->reg_at), old;                             \
+		uint##bits##_t val = get##bits(v, i->reg_at), old;                                 \
+		mem##bits *p;                                                                      \
 		uint64_t lin;                                                                      \
 		uint16_t f;                                                                        \
                                                                                                    \
@@ -150,7 +153,8 @@ insn_fn *locked_unary(unsigned op, unsigned size)
 	}                                                                                          \
 	static const struct insn *cmpxchg##bits(struct vcpu *v, const struct insn *i)              \
 	{                                                                                          \
-		uint##bits##_t *p, acc = get##bits(v, RAX * 8), val = get##bits(v, i->reg_at), old;\
+		uint##bits##_t acc = get##bits(v, RAX * 8), val = get##bits(v, i->reg_at), old;    \
+		mem##bits *p;                                                                      \
 		uint64_t lin;                                                                      \
                                                                                                    \
 		v->insn = i;                                                                       \
@@ -203,7 +207,8 @@ static const struct insn *cmpxchg8b(struct vcpu *v, const struct insn *i)
 {
 	uint64_t expected = (uint64_t)get32(v, RDX * 8) << 32 | get32(v, RAX * 8);
 	uint64_t desired = (uint64_t)get32(v, RCX * 8) << 32 | get32(v, RBX * 8);
-	uint64_t old = expected, lin, *p;
+	uint64_t old = expected, lin;
+	mem64 *p;
 
 	v->insn = i;
 	lin = ea_linear(v, i, 8, MMU_RW);

@@ -11,7 +11,7 @@
 #define LOAD_FAST(name, bits, to, conv, ea)                                                        \
 	static const struct insn *name##_##bits##to##ea(struct vcpu *v, const struct insn *i)      \
 	{                                                                                          \
-		const uint##bits##_t *p = tlb_hit_r(v, EA_FAST_##ea(v, i), bits / 8);              \
+		const mem##bits *p = tlb_hit_r(v, EA_FAST_##ea(v, i), bits / 8);                   \
                                                                                                    \
 		if (__builtin_expect(!p, 0)) {                                                     \
 			return name##_##bits##to##G(v, i);                                         \
@@ -53,7 +53,7 @@ LOAD(movsx, 32, 64, (int64_t)(int32_t))
 #define STORE_FAST(name, bits, src, ea)                                                            \
 	static const struct insn *name##bits##ea(struct vcpu *v, const struct insn *i)             \
 	{                                                                                          \
-		uint##bits##_t *p = tlb_hit_w(v, EA_FAST_##ea(v, i), bits / 8);                    \
+		mem##bits *p = tlb_hit_w(v, EA_FAST_##ea(v, i), bits / 8);                         \
                                                                                                    \
 		if (__builtin_expect(!p, 0)) {                                                     \
 			return name##bits##G(v, i);                                                \

@@ -168,10 +168,8 @@ static const struct insn *aaa_aas(struct vcpu *v, const struct insn *i)
 	bool adjust = (ax & 15) > 9 || (v->aflags & AF_AF);
 	uint16_t by = adjust ? 0x106 : 0;
 
-	ax = i->opcode == 0x37 ? ax + by : ax - by;
+	ax = i->opcode == 0x37 ? flags_add16(v, ax, by) : flags_sub16(v, ax, by);
 	set16(v, RAX * 8, ax & 0xff0f);
-	flags_test8(v, (uint8_t)ax, (uint8_t)ax); /* of which PF alone stays */
-	v->aflags &= (uint16_t)~(AF_ZF | AF_SF);
 	set_carries(v, adjust, adjust);
 	NEXT(v, i);
 }

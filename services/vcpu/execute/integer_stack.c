@@ -16,7 +16,8 @@ static const struct insn *push_slow(struct vcpu *v, const struct insn *i)
 
 static const struct insn *push_r64(struct vcpu *v, const struct insn *i)
 {
-	uint64_t sp = v->gpr[RSP] - 8, *p = tlb_hit_w(v, sp, 8);
+	uint64_t sp = v->gpr[RSP] - 8;
+	mem64 *p = tlb_hit_w(v, sp, 8);
 
 	if (__builtin_expect(!p, 0)) {
 		return push_slow(v, i);
@@ -39,7 +40,7 @@ static const struct insn *pop_slow(struct vcpu *v, const struct insn *i)
 
 static const struct insn *pop_r64(struct vcpu *v, const struct insn *i)
 {
-	const uint64_t *p = tlb_hit_r(v, v->gpr[RSP], 8);
+	const mem64 *p = tlb_hit_r(v, v->gpr[RSP], 8);
 
 	if (__builtin_expect(!p, 0)) {
 		return pop_slow(v, i);

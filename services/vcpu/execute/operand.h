@@ -9,6 +9,12 @@
 
 #include "execute/execute.h"
 
+/* Guest memory through a host pointer: any alignment. */
+typedef uint8_t mem8;
+typedef uint16_t mem16 __attribute__((aligned(1)));
+typedef uint32_t mem32 __attribute__((aligned(1)));
+typedef uint64_t mem64 __attribute__((aligned(1)));
+
 static inline void *gpr_at(struct vcpu *v, unsigned at)
 {
 	return (char *)v + offsetof(struct vcpu, gpr) + at;

@@ -225,7 +225,7 @@ static inline uint64_t element(const uint8_t *p, unsigned k, unsigned size)
 
 /* Elements until, and with, the first whose equality to `val` differs from `equal`; at most n. */
 #define SCAN_RUN(bits)                                                                             \
-	static unsigned scan_run##bits(const uint##bits##_t *p, unsigned n, uint##bits##_t val,    \
+	static unsigned scan_run##bits(const mem##bits *p, unsigned n, uint##bits##_t val,         \
 				       bool equal)                                                 \
 	{                                                                                          \
 		unsigned k = 0;                                                                    \
@@ -235,7 +235,7 @@ static inline uint64_t element(const uint8_t *p, unsigned k, unsigned size)
 		}                                                                                  \
 		return k + 1;                                                                      \
 	}                                                                                          \
-	static unsigned compare_run##bits(const uint##bits##_t *p, const uint##bits##_t *q,        \
+	static unsigned compare_run##bits(const mem##bits *p, const mem##bits *q,                  \
 					  unsigned n, bool equal)                                  \
 	{                                                                                          \
 		unsigned k = 0;                                                                    \
