@@ -57,9 +57,10 @@ bool debug_insn_start(struct vcpu *v)
 	return false;
 }
 
+/* SYSCALL and SYSRET trap by the TF that they leave, others by the one they met. */
 static bool is_syscall(const struct insn *i)
 {
-	return i->map == MAP_0F && i->opcode == 0x05;
+	return i->map == MAP_0F && (i->opcode == 0x05 || i->opcode == 0x07);
 }
 
 bool debug_insn_end(struct vcpu *v, bool tf)
@@ -69,7 +70,7 @@ bool debug_insn_end(struct vcpu *v, bool tf)
 	if (v->insn == NULL) {
 		tf = false;
 	} else if (is_syscall(v->insn)) {
-		tf = v->rflags & FL_TF; /* as SFMASK left it */
+		tf = v->rflags & FL_TF;
 	}
 	if (tf) {
 		bits |= DR6_BS;

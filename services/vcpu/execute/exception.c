@@ -325,6 +325,11 @@ void vcpu_deliver(struct vcpu *v, unsigned vector, enum event_kind kind, bool ha
 {
 	struct event ev = { vector, kind, has_error, error_code, (uint32_t)vcpu_rflags(v) };
 
+	if ((kind == EVENT_EXTERNAL || kind == EVENT_NMI) && v->pending_db) {
+		/* A trap of the instruction before comes first: SDM vol. 3 table 6-2. */
+		debug_deliver(v, v->pending_db);
+		ev.flags = (uint32_t)vcpu_rflags(v);
+	}
 	if (kind == EVENT_EXCEPTION || kind == EVENT_EXTERNAL || kind == EVENT_NMI) {
 		v->insn = NULL; /* between instructions: faults of the delivery belong to v->rip */
 	}

@@ -247,7 +247,9 @@ void segments_drop_privileged(struct vcpu *v, unsigned cpl)
 			continue;
 		}
 		if (!conforming && vcpu_dpl(s) < cpl) {
-			*s = segment_null(0);
+			/* The base stays, which FS and GS of 64-bit mode show. */
+			s->selector = 0;
+			s->attr |= SEG_UNUSABLE;
 		}
 	}
 }

@@ -5,6 +5,7 @@
  * SYSENTER outside long mode only; the CPUID vendor decides.
  */
 #include "execute/cpuid.h"
+#include "execute/debug.h"
 #include "execute/far.h"
 #include "execute/far_internal.h"
 
@@ -59,6 +60,7 @@ void far_syscall(struct vcpu *v)
 	vcpu_update_mode(v);
 }
 
+/* A TF that SYSRET sets traps at once, not after the next instruction. */
 void far_sysret(struct vcpu *v, unsigned opsize)
 {
 	uint16_t sel = (uint16_t)(v->star >> 48);
@@ -79,6 +81,9 @@ void far_sysret(struct vcpu *v, unsigned opsize)
 		  long64);
 	vcpu_set_rflags(v, flags);
 	vcpu_update_mode(v);
+	if (flags & FL_TF) {
+		debug_deliver(v, DR6_BS);
+	}
 }
 
 static void check_sysenter(struct vcpu *v)
