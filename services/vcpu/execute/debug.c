@@ -6,6 +6,7 @@
  */
 #include "execute/debug.h"
 
+#include "execute/cpuid.h"
 #include "execute/execute.h"
 #include "mmu/watch.h"
 
@@ -38,19 +39,19 @@ static uint64_t code_breakpoints(const struct vcpu *v)
 
 bool debug_insn_start(struct vcpu *v)
 {
-	uint64_t hits;
+	bool shadow = v->shadow & SHADOW_MOV_SS;
+	uint64_t hits = 0;
 
-	if (v->shadow & SHADOW_MOV_SS) {
-		v->rflags &= ~(uint32_t)FL_RF;
-		return false;
-	}
-	if (v->pending_db) {
+	if (v->pending_db && !shadow) {
 		debug_deliver(v, v->pending_db);
 		return true;
 	}
-	hits = v->rflags & FL_RF ? 0 : code_breakpoints(v);
+	/* AMD's processors stop at a breakpoint behind MOV SS, Intel's do not. */
+	if (!(v->rflags & FL_RF) && (!shadow || cpuid_is_amd())) {
+		hits = code_breakpoints(v);
+	}
 	if (hits) {
-		debug_deliver(v, hits);
+		debug_deliver(v, hits | v->pending_db);
 		return true;
 	}
 	v->rflags &= ~(uint32_t)FL_RF;

@@ -345,5 +345,10 @@ void far_interrupt(struct vcpu *v, unsigned vector, enum event_kind kind, bool n
 		}
 	}
 	v->rip = vcpu_next_rip(v, v->insn);
+	if (kind == EVENT_INT1) {
+		/* Data breakpoints that MOV SS held back are told by this same #DB. */
+		v->dr[6] |= v->pending_db;
+		v->pending_db = 0;
+	}
 	vcpu_deliver(v, vector, kind, false, 0);
 }
