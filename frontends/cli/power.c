@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Commands that take a machine from one state to another. */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+#include "mobo/v1/event.pb-c.h"
+
+enum { START_TIMEOUT_MS = 60000, VERB_TIMEOUT_MS = 30000, STOP_TIMEOUT_S = 60 };
+
+int cmd_start(struct cli *cli, int argc, char **argv)
+{
+	static const struct option options[] = { { "paused", 0, NULL, 'p' }, { 0 } };
+	Mobo__V1__StartMachine req = MOBO__V1__START_MACHINE__INIT;
+	Mobo__V1__MachineInfo *info = NULL;
+	int c, status;
+
+	optind = 0;
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (c != 'p') {
+			return cli_usage(cli);
+		}
+		req.paused = true;
+	}
+	if (optind != argc - 1) {
+		return cli_usage(cli);
+	}
+	req.name = argv[optind];
+	status = cli_registry(cli);
+	if (status == CLI_OK) {
+		status = cli_call(cli, cli->registry, &req.base, START_TIMEOUT_MS,
+				  (ProtobufCMessage **)&info);
+	}
+	if (status == CLI_OK) {
+		if (cli->json) {
+			cli_print_json(cli_json(&info->base));
+		} else {
+			printf("%s is %s\n", info->name, cli_state_name(info->state));
+		}
+	}
+	cli_free(info);
+	return status;
+}
+
+/* The verbs that only name a machine. */
+static int simple_verb(struct cli *cli, int argc, char **argv, const ProtobufCMessage *req,
+		       const char *done)
+{
+	int status;
+
+	if (argc != 2) {
+		return cli_usage(cli);
+	}
+	status = cli_machine(cli, argv[1]);
+	if (status == CLI_OK) {
+		status = cli_call(cli, cli->machine, req, VERB_TIMEOUT_MS, NULL);
+	}
+	if (status == CLI_OK) {
+		cli_say(cli, done, argv[1]);
+	}
+	return status;
+}
+
+int cmd_pause(struct cli *cli, int argc, char **argv)
+{
+	Mobo__V1__Pause req = MOBO__V1__PAUSE__INIT;
+
+	return simple_verb(cli, argc, argv, &req.base, "%s is paused");
+}
+
+int cmd_resume(struct cli *cli, int argc, char **argv)
+{
+	Mobo__V1__Resume req = MOBO__V1__RESUME__INIT;
+
+	return simple_verb(cli, argc, argv, &req.base, "%s is running");
+}
+
+int cmd_reset(struct cli *cli, int argc, char **argv)
+{
+	Mobo__V1__Reset req = MOBO__V1__RESET__INIT;
+
+	return simple_verb(cli, argc, argv, &req.base, "%s was reset");
+}
+
+int cmd_powerbutton(struct cli *cli, int argc, char **argv)
+{
+	Mobo__V1__PowerButton req = MOBO__V1__POWER_BUTTON__INIT;
+
+	return simple_verb(cli, argc, argv, &req.base, "pressed the power button of %s");
+}
+
+int cmd_poweroff(struct cli *cli, int argc, char **argv)
+{
+	Mobo__V1__PowerOff req = MOBO__V1__POWER_OFF__INIT;
+
+	return simple_verb(cli, argc, argv, &req.base, "%s is powered off");
+}
+
+static void on_state(void *arg, const struct mobo_event *ev)
+{
+	bool *off = arg;
+	const Mobo__V1__StateChanged *sc = (const void *)ev->body;
+
+	if (sc && strcmp(ev->topic, "vm.state") == 0 &&
+	    (sc->state == MOBO__V1__MACHINE_STATE__POWERED_OFF ||
+	     sc->state == MOBO__V1__MACHINE_STATE__CRASHED)) {
+		*off = true;
+	}
+}
+
+int cmd_stop(struct cli *cli, int argc, char **argv)
+{
+	static const struct option options[] = { { "force", 0, NULL, 'f' },
+						 { "timeout", 1, NULL, 't' },
+						 { 0 } };
+	Mobo__V1__PowerButton button = MOBO__V1__POWER_BUTTON__INIT;
+	Mobo__V1__PowerOff power = MOBO__V1__POWER_OFF__INIT;
+	struct mobo_error err = { 0 };
+	double timeout = STOP_TIMEOUT_S;
+	bool force = false, off = false;
+	int c, status;
+
+	optind = 0;
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (c) {
+		case 'f': force = true; break;
+		case 't': timeout = atof(optarg); break;
+		default: return cli_usage(cli);
+		}
+	}
+	if (optind != argc - 1) {
+		return cli_usage(cli);
+	}
+	status = cli_machine(cli, argv[optind]);
+	if (status != CLI_OK) {
+		return status;
+	}
+	if (!force) {
+		mobo_bus_subscribe(cli->machine, "vm.state", 0, on_state, &off, &err);
+		status = cli_call(cli, cli->machine, &button.base, 0, NULL);
+		if (status != CLI_OK) {
+			return status;
+		}
+		mobo_loop_run_until(cli->loop, &off,
+				    mobo_monotonic_ns() + (uint64_t)(timeout * 1e9));
+		if (cli->interrupted) {
+			return CLI_INTERRUPTED;
+		}
+		if (off) {
+			cli_say(cli, "%s shut down", argv[optind]);
+			return CLI_OK;
+		}
+	}
+	status = cli_call(cli, cli->machine, &power.base, VERB_TIMEOUT_MS, NULL);
+	if (status == CLI_OK) {
+		cli_say(cli, force ? "%s is powered off"
+				   : "%s did not shut down in time and was powered off",
+			argv[optind]);
+	}
+	return status;
+}

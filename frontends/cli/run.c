@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `mobo run`: a throw-away machine from options alone, its serial console on stdin and stdout. */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli.h"
+#include "mobo/v1/event.pb-c.h"
+
+enum { START_TIMEOUT_MS = 60000, POWER_OFF_TIMEOUT_MS = 15000, ESCAPE = 0x1d };
+#define REOPEN_WAIT_NS 500000000ull
+
+struct run {
+	bool ended;
+	Mobo__V1__MachineState state;
+	char reason[256];
+};
+
+static void on_state(void *arg, const struct mobo_event *ev)
+{
+	struct run *run = arg;
+	const Mobo__V1__StateChanged *sc = (const void *)ev->body;
+
+	if (!sc) {
+		return;
+	}
+	run->state = sc->state;
+	snprintf(run->reason, sizeof(run->reason), "%s", sc->reason);
+	run->ended = sc->state == MOBO__V1__MACHINE_STATE__POWERED_OFF ||
+		     sc->state == MOBO__V1__MACHINE_STATE__CRASHED;
+}
+
+static int run_create(struct cli *cli, struct cli_settings *s, char *name, size_t len)
+{
+	Mobo__V1__CreateMachine create = MOBO__V1__CREATE_MACHINE__INIT;
+	Mobo__V1__StartMachine start = MOBO__V1__START_MACHINE__INIT;
+	Mobo__V1__MachineInfo *info = NULL;
+	int status = cli_registry(cli);
+
+	create.name = s->name ? s->name : (char *)"";
+	create.folder = "";
+	create.settings = s->ptr;
+	create.n_settings = s->n;
+	create.transient = true;
+	if (status == CLI_OK) {
+		status = cli_call(cli, cli->registry, &create.base, 0, (ProtobufCMessage **)&info);
+	}
+	if (status != CLI_OK) {
+		return status;
+	}
+	snprintf(name, len, "%s", info->name);
+	cli_free(info);
+	/* Paused until the console is connected: not a byte is missed. */
+	start.name = name;
+	start.paused = true;
+	return cli_call(cli, cli->registry, &start.base, START_TIMEOUT_MS, NULL);
+}
+
+/*
+ * The console while the guest runs. A port that closes though the machine goes on had its process
+ * restarted: it is opened again.
+ */
+static int run_console(struct cli *cli, struct run *run)
+{
+	Mobo__V1__Resume resume = MOBO__V1__RESUME__INIT;
+	enum console_end end;
+	bool resumed = false;
+
+	do {
+		int fd, status = cli_open_stream(cli, NULL, &fd);
+
+		if (status == CLI_OK && !resumed) {
+			status = cli_call(cli, cli->machine, &resume.base, 0, NULL);
+			resumed = true;
+		}
+		if (status != CLI_OK) {
+			return status;
+		}
+		end = console_run(cli, fd, ESCAPE);
+		close(fd);
+		if (end == CONSOLE_CLOSED) {
+			mobo_loop_run_until(cli->loop, &run->ended,
+					    mobo_monotonic_ns() + REOPEN_WAIT_NS);
+		}
+	} while (end == CONSOLE_CLOSED && !run->ended && !cli->interrupted &&
+		 mobo_bus_connected(cli->machine));
+	if (end == CONSOLE_CLOSED && !cli->interrupted) {
+		return CLI_OK;
+	}
+
+	Mobo__V1__PowerOff off = MOBO__V1__POWER_OFF__INIT;
+
+	cli->interrupted = false;
+	mobo_bus_call_sync(cli->machine, 0, &off.base, POWER_OFF_TIMEOUT_MS, NULL, NULL, NULL);
+	return CLI_INTERRUPTED;
+}
+
+static int run_verdict(struct cli *cli, const struct run *run, const char *name)
+{
+	if (run->state == MOBO__V1__MACHINE_STATE__POWERED_OFF) {
+		return CLI_OK;
+	}
+	if (run->state == MOBO__V1__MACHINE_STATE__CRASHED) {
+		return cli_fail(cli, CLI_FAILED, "%s crashed: %s", name, run->reason);
+	}
+	return cli_fail(cli, CLI_UNAVAILABLE,
+			"%s ended without saying why; its folder was removed, so run it again with "
+			"MOBO_LOG=debug",
+			name);
+}
+
+int cmd_run(struct cli *cli, int argc, char **argv)
+{
+	struct run run = { 0 };
+	struct cli_settings s;
+	struct mobo_error err = { 0 };
+	char name[128] = "";
+	int at = cli_settings_parse(cli, argc, argv, &s), status;
+
+	if (at < 0) {
+		return CLI_USAGE;
+	}
+	if (at != argc) {
+		cli_settings_free(&s);
+		return cli_usage(cli);
+	}
+	status = run_create(cli, &s, name, sizeof(name));
+	cli_settings_free(&s);
+	if (status == CLI_OK) {
+		status = cli_machine(cli, name);
+	}
+	if (status != CLI_OK) {
+		return status;
+	}
+	if (mobo_bus_subscribe(cli->machine, "vm.state", 0, on_state, &run, &err) < 0) {
+		return cli_fail(cli, CLI_UNAVAILABLE, "%s", err.text);
+	}
+	status = run_console(cli, &run);
+	return status == CLI_OK ? run_verdict(cli, &run, name) : status;
+}
