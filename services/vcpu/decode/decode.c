@@ -356,7 +356,7 @@ static enum decode_result decode_legacy(struct cursor *c)
 }
 
 /* VEX instructions on general registers: ANDN, BLSx, BZHI, PEXT, PDEP, MULX, BEXTR, SHxX, RORX. */
-static bool vex_gpr_exists(const struct insn *i)
+static bool vex_gpr_exists(const struct insn *i, unsigned vvvv)
 {
 	unsigned pp = prefix_bit(i);
 
@@ -364,7 +364,7 @@ static bool vex_gpr_exists(const struct insn *i)
 		return false;
 	}
 	if (i->map == MAP_0F3A) {
-		return pp == PF2 && i->vvvv == 0;
+		return pp == PF2 && vvvv == 0;
 	}
 	switch (i->opcode) {
 	case 0xf2: return pp == NP;
@@ -396,8 +396,10 @@ static enum decode_result decode_vex_body(struct cursor *c, unsigned pp)
 	static const uint16_t pp_flags[4] = {0, INSN_OPSIZE, INSN_REP, INSN_REPNE};
 	struct insn *i = c->i;
 	uint64_t opcode, imm;
+	unsigned vvvv;
 
 	i->prefix_len = c->pos;
+	vvvv = ~(unsigned)c->code[c->pos - 1] >> 3 & 15; /* all four bits, in any mode */
 	i->flags |= pp_flags[pp];
 	if (!take(c, 1, &opcode)) {
 		return out_of_bytes(c);
@@ -417,7 +419,7 @@ static enum decode_result decode_vex_body(struct cursor *c, unsigned pp)
 		i->imm = imm;
 		i->imm_len = 1;
 	}
-	return finish(c, !c->evex && (!is_vex_gpr(i) || vex_gpr_exists(i)));
+	return finish(c, !c->evex && (!is_vex_gpr(i) || vex_gpr_exists(i, vvvv)));
 }
 
 /*

@@ -197,6 +197,7 @@ static const struct insn *fxsave(struct vcpu *v, const struct insn *i)
 	uint32_t mask = MXCSR_VALID, csr = simd_mxcsr(v);
 	uint8_t img[FX_X87_LEN + 256];
 
+	mmu_probe(v, lin + 511, 1, MMU_W);
 	simd_store_x87(v);
 	memcpy(img, &v->fx, sizeof(img));
 	fpu_put_pointers(v, i, img);
@@ -212,6 +213,7 @@ static const struct insn *fxrstor(struct vcpu *v, const struct insn *i)
 	uint8_t img[FX_X87_LEN + 256];
 	uint32_t csr;
 
+	mmu_probe(v, lin + 511, 1, MMU_R);
 	mmu_read_bytes(v, lin, img, sizeof(img));
 	if (v->cr4 & CR4_OSFXSR) {
 		memcpy(&csr, img + FX_MXCSR, 4);

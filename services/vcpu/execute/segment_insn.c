@@ -55,22 +55,14 @@ static enum seg pushed_seg(const struct insn *i)
 	return (enum seg)(i->opcode >> 3 & 3);
 }
 
-/*
- * With a 32-bit operand size the stack pointer moves by 4, but 16 bits alone are written. SDM
- * vol. 2, PUSH.
- */
+/* Zero-extended, as by AMD's processors; Intel's later ones leave the upper half unwritten. */
 static const struct insn *push_seg(struct vcpu *v, const struct insn *i)
 {
 	struct stack st = stack_current(v);
 	uint16_t sel = v->seg[pushed_seg(i)].selector;
 
 	v->insn = i;
-	if (i->opsize == 4) {
-		st.sp -= 2;
-		stack_push(v, &st, 2, sel);
-	} else {
-		stack_push(v, &st, i->opsize, sel);
-	}
+	stack_push(v, &st, i->opsize, sel);
 	stack_commit(v, &st);
 	NEXT(v, i);
 }
@@ -82,8 +74,7 @@ static const struct insn *pop_seg(struct vcpu *v, const struct insn *i)
 	uint16_t sel;
 
 	v->insn = i;
-	sel = (uint16_t)stack_pop(v, &st, 2);
-	st.sp += i->opsize - 2;
+	sel = (uint16_t)stack_pop(v, &st, i->opsize);
 	load(v, pushed_seg(i), sel);
 	/* The width of the stack that was popped. */
 	stack_commit(v, &st);
@@ -159,8 +150,7 @@ static const struct insn *arpl(struct vcpu *v, const struct insn *i)
 	if (i->mod == 3) {
 		sel = (uint16_t)v->gpr[i->rm];
 	} else {
-		lin = ea_linear(v, i, 2, MMU_RW);
-		mmu_probe(v, lin, 2, MMU_W);
+		lin = ea_linear(v, i, 2, MMU_R);
 		sel = mmu_read16(v, lin);
 	}
 	if ((sel & SEL_RPL) >= rpl) {
@@ -171,6 +161,7 @@ static const struct insn *arpl(struct vcpu *v, const struct insn *i)
 	if (i->mod == 3) {
 		gpr_write(v, i->rm, 2, sel);
 	} else {
+		lin = ea_linear(v, i, 2, MMU_W);
 		mmu_write16(v, lin, sel);
 	}
 	set_zf(v, true);

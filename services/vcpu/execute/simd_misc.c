@@ -20,23 +20,13 @@ static const struct insn *emms(struct vcpu *v, const struct insn *i)
 
 /* -- masked stores to seg:rDI -- */
 
-/*
- * Stores the bytes whose mask byte has its top bit set. All bytes must be writable; with no byte
- * chosen, MASKMOVDQU does not touch memory.
- */
+/* Stores the bytes whose mask byte has its top bit set. All must be writable, chosen or not. */
 static void store_masked(struct vcpu *v, const struct insn *i, const uint8_t *data,
 			 const uint8_t *mask, unsigned n)
 {
 	uint64_t off = v->gpr[RDI], lin;
-	uint8_t any = 0;
 
 	off = i->addrsize == 8 ? off : i->addrsize == 4 ? (uint32_t)off : (uint16_t)off;
-	for (unsigned k = 0; k < n; k++) {
-		any |= mask[k] & 0x80;
-	}
-	if (!any && n == 16) {
-		return;
-	}
 	lin = seg_linear(v, i->seg, off, n, MMU_W, i->flags & INSN_SEG_CHECK);
 	mmu_probe(v, lin, n, MMU_W);
 	for (unsigned k = 0; k < n; k++) {

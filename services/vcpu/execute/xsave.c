@@ -93,6 +93,8 @@ static void xsave_any(struct vcpu *v, const struct insn *i, enum xsave_form form
 	unsigned n = 0;
 	uint8_t x87[OFF_XMM];
 
+	mmu_probe(v, lin, 1, MMU_W);
+	mmu_probe(v, lin + AREA_LEN - 1, 1, MMU_W);
 	simd_store_x87(v);
 	used = in_use(v) & rfbm;
 	stored = form == XSAVE ? rfbm : used;
