@@ -260,6 +260,33 @@ static const struct insn *loop(struct vcpu *v, const struct insn *i)
 	NEXT(v, i);
 }
 
+/*
+ * STI where its shadow ends with the trace, which decoding sees to: the next instruction runs, then
+ * the trace's end looks for interrupts. All else is the system half's handler, in aux.
+ */
+static const struct insn *sti_covered(struct vcpu *v, const struct insn *i)
+{
+	unsigned iopl = (v->rflags & FL_IOPL) >> 12;
+
+	if (i->rest != 1 || (v->rflags & FL_IF) || (v->mode & MODE_V86) || v->cpl > iopl) {
+		return ((insn_fn *)i->aux)(v, i);
+	}
+	v->rflags |= FL_IF;
+	v->req_mask |= REQ_IRQ;
+	NEXT(v, i);
+}
+
+static bool bind_sti(struct vcpu *v, struct insn *i)
+{
+	if (!execute_bind_system(v, i)) {
+		return false;
+	}
+	i->aux = (void *)i->fn;
+	i->fn = sti_covered;
+	i->flags &= ~INSN_END;
+	return true;
+}
+
 static bool bind_group_5(struct vcpu *v, struct insn *i)
 {
 	unsigned reg = i->modrm >> 3 & 7;
@@ -294,6 +321,7 @@ bool execute_bind_control(struct vcpu *v, struct insn *i)
 	case 0xc3: i->fn = wide ? ret_long : ret; break;
 	case 0xe8: i->fn = wide ? call_rel_long : call_rel; break;
 	case 0xe9: case 0xeb: i->fn = wide ? jmp_rel_long : jmp_rel; break;
+	case 0xfb: return bind_sti(v, i);
 	case 0xff: return bind_group_5(v, i);
 	default: return false;
 	}

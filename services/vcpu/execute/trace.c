@@ -278,6 +278,7 @@ static void fetch(struct vcpu *v, struct fetch *f)
 static void decode_trace(struct vcpu *v, struct trace *t, const struct fetch *f, unsigned max)
 {
 	unsigned off = 0;
+	bool last = false;
 
 	t->n = 0;
 	while (t->n < max && off < f->n && off < TRACE_BYTES - INSN_MAX) {
@@ -295,9 +296,10 @@ static void decode_trace(struct vcpu *v, struct trace *t, const struct fetch *f,
 		bind(v, i, decoded);
 		off += i->len ? i->len : 1;
 		t->n++;
-		if (i->flags & INSN_END) {
+		if ((i->flags & INSN_END) || last) {
 			break;
 		}
+		last = i->map == MAP_1 && i->opcode == 0xfb; /* STI: see control.c */
 	}
 	for (unsigned k = 0; k < t->n; k++) {
 		t->insns[k].rest = t->n - 1 - k;
