@@ -19,8 +19,8 @@
 
 #define FZ_CODE 0x10000000u
 #define FZ_DATA 0x20000000u
-#define FZ_CTX 0x30000000u
-#define FZ_LOW 0x30010000u /* native: bridges between 32- and 64-bit code; guest: landing */
+#define FZ_CTX 0x35a70000u /* far from what sums of corner values give */
+#define FZ_LOW 0x35b60000u /* native: bridges between 32- and 64-bit code; guest: landing */
 
 enum {
 	FZ_BATCH = 256,

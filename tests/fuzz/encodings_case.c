@@ -23,6 +23,7 @@ struct exclusion {
 /* clang-format off */
 static const struct exclusion exclusions[] = {
 	{ MAP_1, 0x62, 0x62, 0xff, FORM_REG, PFX_ANY, "EVEX prefix: not in the processor model" },
+	{ MAP_1, 0x8f, 0x8f, 0xfe, FORM_ANY, PFX_ANY, "XOP prefix: not in the processor model" },
 	{ MAP_1, 0xf1, 0xf1, 0xff, FORM_ANY, PFX_ANY, "ICEBP: the host's kernel takes the trap" },
 	{ MAP_0F, 0x00, 0x00, 0x03, FORM_ANY, PFX_ANY, "SLDT, STR: the host's kernel emulates UMIP" },
 	{ MAP_0F, 0x01, 0x01, 0x13, FORM_MEM, PFX_ANY, "SGDT, SIDT, SMSW: UMIP" },
@@ -69,6 +70,9 @@ const char *fz_excluded(const struct insn *i, uint32_t mode)
 	if (i->flags & INSN_VEX) {
 		return is_vex_gpr(i) ? NULL : "VEX: AVX is not in the model";
 	}
+	if (mode == 64 && i->map == MAP_1 && i->opcode == 0x63 && i->flags & INSN_OPSIZE) {
+		return "MOVSXD with 66: vendors differ in how much they read";
+	}
 	if (i->flags & INSN_LOCK && i->map == MAP_0F && i->opcode == 0x00) {
 		return "LOCK VERR, VERW: AMD's processors read the operand before #UD";
 	}
@@ -84,9 +88,6 @@ const char *fz_excluded(const struct insn *i, uint32_t mode)
 	if (i->map == MAP_1 && (i->opcode & 0xfe) == 0xe0 &&
 	    i->flags & (INSN_REP | INSN_REPNE)) {
 		return "LOOPcc with F2, F3: AMD's processors take the condition from the prefix";
-	}
-	if (mode == 64 && i->map == MAP_1 && i->opcode == 0x62) {
-		return exclusions[0].why;
 	}
 	for (unsigned k = 0; k < N_EXCLUSIONS; k++) {
 		const struct exclusion *e = &exclusions[k];
@@ -459,6 +460,17 @@ void fz_decode(const struct fz_case *c, uint32_t mode, struct insn *i)
 	insn_decode(i, c->code + FZ_INSN, FZ_MAX_INSN, decode_mode(mode));
 }
 
+/* An EVEX prefix, also where the decoder refuses one for what comes before it. */
+static bool is_evex(const uint8_t *p, uint32_t mode)
+{
+	static const uint8_t prefixes[] = "\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3";
+
+	while (memchr(prefixes, *p, sizeof(prefixes) - 1) || (mode == 64 && (*p & 0xf0) == 0x40)) {
+		p++;
+	}
+	return *p == 0x62 && (mode == 64 || p[1] >= 0xc0);
+}
+
 static bool filtered(const struct fz_filter *f, const struct insn *i)
 {
 	return f && !(i->map == f->map && i->opcode >= f->first && i->opcode <= f->last &&
@@ -480,7 +492,7 @@ bool fz_generate(struct fz_case *c, uint64_t seed, uint64_t id, uint32_t mode,
 	memset(&m.i, 0, sizeof(m.i));
 	m.i.base = m.i.index = REG_NONE;
 	m.decoded = insn_decode(&m.i, m.insn, FZ_MAX_INSN, decode_mode(mode)) == DECODE_OK;
-	if (filtered(filter, &m.i) || fz_excluded(&m.i, mode)) {
+	if (is_evex(m.insn, mode) || filtered(filter, &m.i) || fz_excluded(&m.i, mode)) {
 		return false;
 	}
 	if (is_xsave(&m.i) && (m.i.base == RAX || m.i.index == RAX || m.i.base == RDX ||
@@ -490,7 +502,7 @@ bool fz_generate(struct fz_case *c, uint64_t seed, uint64_t id, uint32_t mode,
 	m.len = m.i.len ? m.i.len : FZ_MAX_INSN;
 	m.target = data_address(&m.r);
 	if (m.i.opcode == 0xae && m.i.map == MAP_0F && fz_chance(&m.r, 90)) {
-		m.target = FZ_DATA + (fz_below(&m.r, 0x1c00) & ~63u);
+		m.target = FZ_DATA + (fz_below(&m.r, 0x1f00) & ~63u);
 	}
 	fill_registers(&m);
 	special_registers(&m);

@@ -95,6 +95,14 @@ static void print_lines(FILE *f, const char *who, const struct fz_result *r)
 	}
 }
 
+/* A null selector's RPL gets lost on the way to the host's signal handler. */
+static uint16_t selector(const struct fz_result *r, unsigned seg)
+{
+	uint16_t sel = r->regs.seg[seg];
+
+	return r->fault && sel < 4 ? 0 : sel;
+}
+
 bool fz_differs(const struct fz_result *n, const struct fz_result *g, FILE *f)
 {
 	bool bad = fault_differs(n, g, f);
@@ -107,7 +115,7 @@ bool fz_differs(const struct fz_result *n, const struct fz_result *g, FILE *f)
 	bad |= differ64(f, "fs_base", n->regs.fs_base, g->regs.fs_base);
 	bad |= differ64(f, "gs_base", n->regs.gs_base, g->regs.gs_base);
 	for (unsigned k = 0; k < 6; k++) {
-		bad |= differ64(f, seg_names[k], n->regs.seg[k], g->regs.seg[k]);
+		bad |= differ64(f, seg_names[k], selector(n, k), selector(g, k));
 	}
 	bad |= fx_differs(n->regs.fx, g->regs.fx, f);
 	if (differ64(f, "memory", n->mem_hash, g->mem_hash)) {

@@ -40,7 +40,7 @@ _Static_assert(offsetof(struct fz_ctx, out_rflags) == 328, "assembly below");
 _Static_assert(offsetof(struct fz_ctx, out_seg) == 352, "assembly below");
 _Static_assert(offsetof(struct fz_ctx, far) == 384, "assembly below");
 _Static_assert(offsetof(struct fz_ctx, fx) == 512, "assembly below");
-_Static_assert(FZ_CTX == 0x30000000, "assembly below");
+_Static_assert(FZ_CTX == 0x35a70000, "assembly below");
 
 void fz_enter(void);
 void fz_landing(void);
@@ -51,7 +51,7 @@ void fz_signal_c(ucontext_t *uc);
  * fz_enter() is a function that returns through fz_landing or fz_resume. The direction of a register
  * dump is the order of encoding: rax rcx rdx rbx rsp rbp rsi rdi r8..r15.
  */
-__asm__(".set CTX, 0x30000000\n"
+__asm__(".set CTX, 0x35a70000\n"
 	".text\n"
 	".globl fz_enter, fz_landing, fz_signal\n"
 	"fz_enter:\n"
