@@ -119,7 +119,7 @@ static bool on_prepare(void *arg)
 		}
 		e->done = true;
 	}
-	return false;
+	return true; /* a stop is seen when the loop turns */
 }
 
 static void run_errand(struct errand *e)
@@ -266,10 +266,12 @@ void fake_machine_kill(struct fake_machine *m, int signum)
 
 int fake_machine_wait_exit(struct fake_machine *m)
 {
-	int status;
+	int status = 0;
+	pid_t pid;
 
 	for (unsigned i = 0; i < 10000; i++) {
-		if (waitpid(m->pid, &status, WNOHANG) == m->pid) {
+		pid = waitpid(m->pid, &status, WNOHANG);
+		if (pid == m->pid || (pid < 0 && errno == ECHILD)) {
 			m->pid = 0;
 			return status;
 		}

@@ -48,7 +48,8 @@ void fake_machine_spawn(struct fake_machine *m, bool restarted);
 /* Waits (10 s at most) until the device said Ready. */
 void fake_machine_wait_ready(struct fake_machine *m);
 void fake_machine_kill(struct fake_machine *m, int signum);
-/* Waits for the end of the process: its wait status, -1 after 10 s. */
+/* Waits for the end of the process: its wait status (0 when the hub, which watches its members too,
+ * has taken it), -1 after 10 s. */
 int fake_machine_wait_exit(struct fake_machine *m);
 /* Asks the device for something; the reply's code. reply (may be NULL) gets a copy to be freed with
  * protobuf_c_message_free_unpacked(). */
