@@ -50,19 +50,10 @@ void device_settle(struct vcpu *v, struct device *d, bool map_changed)
 	}
 }
 
-static void wait_begin(struct cpu *c)
+void cpu_wait_begin(struct cpu *c)
 {
 	c->waiting_since_ns = 0;
-	if (c->board->n_cpus > 1) {
-		cpu_leave(c);
-	}
-}
-
-static void wait_end(struct cpu *c)
-{
-	if (c->board->n_cpus > 1) {
-		cpu_enter(c);
-	}
+	cpu_leave(c);
 }
 
 static uint64_t device_access(struct vcpu *v, struct region *r, enum mobo_io_op op,
@@ -71,11 +62,11 @@ static uint64_t device_access(struct vcpu *v, struct region *r, enum mobo_io_op 
 	struct cpu *c = cpu_of(v);
 	bool map_changed;
 
-	wait_begin(c);
+	cpu_wait_begin(c);
 	if (mobo_io_sync(&r->dev->io, v->index, op, r->index, offset, size, &val, &map_changed)) {
 		val = ones(size);
 	}
-	wait_end(c);
+	cpu_enter(c);
 	device_settle(v, r->dev, map_changed);
 	return val;
 }
@@ -116,9 +107,9 @@ void region_write(struct vcpu *v, struct region *r, uint64_t offset, unsigned si
 		device_access(v, r, MOBO_IO_WRITE, offset, size, val);
 		break;
 	case MOBO_POSTED:
-		wait_begin(cpu_of(v));
+		cpu_wait_begin(cpu_of(v));
 		mobo_io_post(&r->dev->io, v->index, r->index, offset, size, val);
-		wait_end(cpu_of(v));
+		cpu_enter(cpu_of(v));
 		break;
 	case MOBO_DOORBELL:
 		mobo_io_bell(&r->dev->io, r->index, val);
@@ -226,10 +217,10 @@ static unsigned device_string(struct vcpu *v, struct region *r, enum mobo_io_op 
 	bool map_changed;
 
 	cpu_count(c, EXIT_PIO);
-	wait_begin(c);
+	cpu_wait_begin(c);
 	/* An access given up reads as ones, all of it. */
 	mobo_io_string(&r->dev->io, v->index, op, r->index, offset, size, buf, &n, &map_changed);
-	wait_end(c);
+	cpu_enter(c);
 	device_settle(v, r->dev, map_changed);
 	return n;
 }

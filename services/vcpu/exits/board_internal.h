@@ -278,7 +278,9 @@ uint64_t region_read(struct vcpu *v, struct region *r, uint64_t offset, unsigned
 void region_write(struct vcpu *v, struct region *r, uint64_t offset, unsigned size, uint64_t val);
 /* After a device answered: map words, irq words. */
 void device_settle(struct vcpu *v, struct device *d, bool map_changed);
-/* Around waits for a device. */
+/* Before a wait for a device; cpu_enter() ends it. */
+void cpu_wait_begin(struct cpu *c);
+/* Outside and in again: sync.c. */
 void cpu_leave(struct cpu *c);
 void cpu_enter(struct cpu *c);
 

@@ -375,7 +375,7 @@ void pci_io_write(struct vcpu *v, uint16_t port, unsigned size, uint32_t val)
 		}
 	}
 	if (w.dev) {
-		cpu_leave(cpu_of(v));
+		cpu_wait_begin(cpu_of(v));
 		mobo_io_sync(&w.dev->io, v->index, MOBO_IO_PCI_CONFIG, w.fn, w.offset, w.len, &w.val,
 			     &map_changed);
 		cpu_enter(cpu_of(v));

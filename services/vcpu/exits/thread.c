@@ -58,7 +58,6 @@ static void reset_cpu(struct cpu *c)
 static void park(struct cpu *c, bool may_reset)
 {
 	struct board *b = c->board;
-	bool was_outside = atomic_load(&c->outside);
 
 	cpu_leave(c);
 	pthread_mutex_lock(&b->park_lock);
@@ -85,7 +84,7 @@ static void park(struct cpu *c, bool may_reset)
 	}
 	pthread_mutex_unlock(&b->park_lock);
 	atomic_store(&c->armed_mono_ns, 0); /* deadlines moved while the clock stood */
-	if (!was_outside || may_reset) {
+	if (may_reset) { /* else the access under way goes on waiting */
 		cpu_enter(c);
 	}
 	vcpu_request(c->v, REQ_TIMER);

@@ -34,8 +34,8 @@ enum {
 	APIC_BASE_EXTD = 1 << 10,
 	APIC_BASE_EN = 1 << 11,
 };
-/* MAXPHYADDR limits the APIC base; the widest a vCPU reports. */
-enum { LAPIC_PHYS_BITS = 46 };
+/* MAXPHYADDR limits the APIC base; as CPUID 0x80000008 reports. */
+enum { LAPIC_PHYS_BITS = 40 };
 
 struct lapic_state {
 	_Atomic uint32_t irr[8], tmr[8];
