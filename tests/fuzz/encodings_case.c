@@ -143,6 +143,13 @@ static bool is_xsave(const struct insn *i)
 		(i->opcode == 0xc7 && reg >= 3 && reg <= 5));
 }
 
+static bool is_xrstor(const struct insn *i)
+{
+	unsigned reg = i->modrm >> 3 & 7;
+
+	return is_xsave(i) && reg == (i->opcode == 0xae ? 5 : 3);
+}
+
 /* Somewhere in the data pages, or at their edges. */
 static uint64_t data_address(struct fz_rng *r)
 {
@@ -304,6 +311,14 @@ static void plant_frame(struct maker *m, uint8_t *p, bool far, bool flags)
 	}
 }
 
+/* A state component that neither side has (the host has more than the guest). */
+static uint64_t some_bad_component(struct maker *m)
+{
+	static const uint64_t bad[] = { 1 << 3, 1 << 4, 1ull << 40, 1ull << 62 };
+
+	return fz_chance(&m->r, 8) ? bad[fz_below(&m->r, 4)] : 0;
+}
+
 /* Memory at the operand or the stack pointer, made for instructions that are picky. */
 static void fill_patch(struct maker *m)
 {
@@ -343,10 +358,10 @@ static void fill_patch(struct maker *m)
 		c->patch_len = 576;
 		q = p + 512;
 		memset(q, 0, 64);
-		put(&q, 8, fz_below(&m->r, fz_chance(&m->r, 90) ? 4 : 32));
+		put(&q, 8, fz_below(&m->r, 4) | some_bad_component(m));
 		put(&q, 8, fz_chance(&m->r, 40) ? 1ull << 63 | fz_below(&m->r, 4) : 0);
 		if (fz_chance(&m->r, 5)) {
-			p[512 + fz_below(&m->r, 64)] ^= 1 << fz_below(&m->r, 8);
+			p[528 + fz_below(&m->r, 48)] ^= 1 << fz_below(&m->r, 8);
 		}
 	}
 	c->mask_at = (ae || is_xsave(i)) && at - FZ_DATA < FZ_RW_LEN - 32 ? (uint32_t)(at - FZ_DATA) + 30 : 0;
@@ -503,6 +518,11 @@ bool fz_generate(struct fz_case *c, uint64_t seed, uint64_t id, uint32_t mode,
 	m.target = data_address(&m.r);
 	if (m.i.opcode == 0xae && m.i.map == MAP_0F && fz_chance(&m.r, 90)) {
 		m.target = FZ_DATA + (fz_below(&m.r, 0x1f00) & ~63u);
+	}
+	if (is_xrstor(&m.i)) { /* a header made for it, or none at all */
+		m.target = FZ_DATA + (fz_below(&m.r, 0x1c00) & ~63u);
+		m.target += fz_chance(&m.r, 5) ? 8 : 0;
+		m.target = fz_chance(&m.r, 3) ? FZ_DATA + FZ_DATA_LEN - 64 : m.target;
 	}
 	fill_registers(&m);
 	special_registers(&m);
