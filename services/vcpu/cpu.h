@@ -215,6 +215,7 @@ struct vcpu {
 	bool shutdown; /* triple fault: nothing runs until reset */
 	int delivering; /* exception being delivered, DELIVERING_INTERRUPT, or -1: for #DF */
 	bool delivering_ext; /* EXT bit of error codes raised meanwhile */
+	uint8_t n_nested; /* exceptions raised while delivering one another */
 	uint64_t pending_db; /* DR6 bits of debug traps to raise after the instruction */
 
 	uint64_t n_insns; /* instructions retired, counted by whole traces */
@@ -227,6 +228,7 @@ struct vcpu {
 	jmp_buf unwind; /* back to the run loop, registers committed or not as the raiser chose */
 	struct mmu_tlb tlbs[N_MMU_CTX];
 	uint32_t tlb_epoch; /* counts flushes: a saved translation is good while it stays */
+	uint64_t large_fills; /* set of (address >> 30) % 64 of large pages filled */
 	uint32_t n_fills; /* TLB fills since the last flush: cost of a flush is their number */
 	uint32_t fills[4096];
 };

@@ -8,6 +8,12 @@
 #include "execute/segment.h"
 #include "execute/task.h"
 
+/*
+ * Benign exceptions may be raised while delivering each other without end (#AC by a misaligned
+ * stack): a processor hangs on them, here it shuts down.
+ */
+enum { MAX_NESTED = 8 };
+
 struct event {
 	unsigned vector;
 	enum event_kind kind;
@@ -39,6 +45,14 @@ static bool makes_double_fault(int first, int second)
 	return is_contributory(first) && is_contributory(second);
 }
 
+static _Noreturn void shut_down(struct vcpu *v)
+{
+	v->delivering = -1;
+	v->n_nested = 0;
+	v->shutdown = true;
+	vcpu_unwind(v);
+}
+
 static _Noreturn void raise_fault(struct vcpu *v, unsigned vector, bool has_error, uint32_t error)
 {
 	int first = v->delivering;
@@ -55,10 +69,9 @@ static _Noreturn void raise_fault(struct vcpu *v, unsigned vector, bool has_erro
 		if (vector >= VEC_TS && vector <= VEC_GP) {
 			ev.error |= v->delivering_ext;
 		}
-		if (first == VEC_DF && (is_contributory((int)vector) || vector == VEC_PF)) {
-			v->delivering = -1;
-			v->shutdown = true;
-			vcpu_unwind(v);
+		if ((first == VEC_DF && (is_contributory((int)vector) || vector == VEC_PF)) ||
+		    v->n_nested++ == MAX_NESTED) {
+			shut_down(v);
 		}
 		if (makes_double_fault(first, (int)vector)) {
 			ev = (struct event){ VEC_DF, EVENT_EXCEPTION, true, 0, 0 };
@@ -311,6 +324,7 @@ static void deliver(struct vcpu *v, const struct event *ev)
 		deliver_protected(v, ev);
 	}
 	v->delivering = -1;
+	v->n_nested = 0;
 	v->insn = NULL;
 	v->shadow = 0;
 	v->halted = false;

@@ -65,6 +65,7 @@ void system_reset(struct vcpu *v, bool init)
 	v->shadow = 0;
 	v->halted = v->nmi_blocked = v->nmi_pending = v->shutdown = false;
 	v->delivering = -1;
+	v->n_nested = 0;
 	v->pending_db = 0;
 	v->insn = NULL;
 	mmu_init(v);

@@ -109,7 +109,9 @@ static void translate(struct vcpu *v, uint64_t lin, enum mmu_access acc, enum mm
 	p->tag_x = (acc & MMU_X) && p->r != NULL;
 	p->watched = false;
 	if (!(acc & MMU_X)) {
-		bool watch_w = watch_page(v, lin, true), watch_r = watch_page(v, lin, false);
+		bool armed = v->dr[7] & 0xff;
+		bool watch_w = armed && watch_page(v, lin, true);
+		bool watch_r = armed && watch_page(v, lin, false);
 
 		p->watched = watch_w || watch_r;
 		if (ctx != MMU_USER_ALIGN) {

@@ -20,6 +20,12 @@ enum {
 };
 #define FILL_GLOBAL (1u << 31)
 
+/* Large pages by the GB they lie in, so that INVLPG elsewhere need not look for them. */
+static uint64_t large_bit(uint64_t lin)
+{
+	return 1ull << (lin >> 30 & 63);
+}
+
 static void slot_clear(struct mmu_tlb *t, unsigned slot)
 {
 	t->r[slot].tag = t->w[slot].tag = t->x[slot].tag = tlb_empty(slot);
@@ -40,6 +46,7 @@ void mmu_init(struct vcpu *v)
 		}
 	}
 	v->n_fills = 0;
+	v->large_fills = 0;
 	v->tlb_epoch++;
 	v->tlb = &v->tlbs[MMU_SUPER];
 }
@@ -52,6 +59,7 @@ void mmu_flush_all(struct vcpu *v)
 		slot_clear(fill_tlb(v, v->fills[i]), v->fills[i] & FILL_SLOT);
 	}
 	v->n_fills = 0;
+	v->large_fills = 0;
 	v->tlb_epoch++;
 }
 
@@ -86,6 +94,10 @@ void mmu_flush_page(struct vcpu *v, uint64_t lin)
 	for (ctx = 0; ctx < N_MMU_CTX; ctx++) {
 		slot_clear(&v->tlbs[ctx], slot);
 	}
+	v->tlb_epoch++;
+	if (!(v->large_fills & large_bit(lin))) {
+		return;
+	}
 	for (i = 0; i < v->n_fills; i++) {
 		unsigned shift = v->fills[i] >> FILL_SHIFT_SHIFT & 31;
 		struct mmu_tlb *t = fill_tlb(v, v->fills[i]);
@@ -97,7 +109,6 @@ void mmu_flush_page(struct vcpu *v, uint64_t lin)
 			slot_clear(t, slot);
 		}
 	}
-	v->tlb_epoch++;
 }
 
 void mmu_protect_code(struct vcpu *v, uint64_t gpa)
@@ -138,6 +149,9 @@ void tlb_fill(struct vcpu *v, enum mmu_ctx ctx, uint64_t lin, const struct tlb_p
 	if (p->tag_x) {
 		t->x[slot] = (struct tlb_entry){ tag, (uint64_t)(uintptr_t)p->r - tag };
 		t->x_gpa[slot] = p->gpa;
+	}
+	if (p->shift != 12) {
+		v->large_fills |= large_bit(lin);
 	}
 	v->fills[v->n_fills++] = slot | (uint32_t)ctx << FILL_CTX_SHIFT |
 				 (uint32_t)p->shift << FILL_SHIFT_SHIFT |
