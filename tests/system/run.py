@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""
+Whole machines with real guests from Debian's packages, driven through the command line.
+
+run.py [--counts FILE] [--list] [PATTERN...]: runs the tests whose names contain a pattern, two at a
+time where they allow it; prints one line each. $MOBO: the command (build/mobo).
+"""
+import argparse
+import concurrent.futures
+import importlib
+import os
+import sys
+import time
+import traceback
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import mobo  # noqa: E402
+
+MODULES = ["test_boot", "test_disk", "test_cdrom", "test_verbs", "test_failures", "test_examples"]
+
+
+def tests():
+    """(name, function) of every test, in order."""
+    for module in MODULES:
+        path = os.path.join(os.path.dirname(os.path.abspath(__file__)), module + ".py")
+        if os.path.exists(path):
+            m = importlib.import_module(module)
+            for name, fn in vars(m).items():
+                if name.startswith("test_") and callable(fn):
+                    yield module[5:] + "." + name[5:], fn
+
+
+def run(name, fn):
+    start = time.monotonic()
+    try:
+        with mobo.Host() as host:
+            fn(host)
+        verdict, text = "ok", ""
+    except mobo.Failure as e:
+        verdict, text = "FAIL", "\n    " + str(e).replace("\n", "\n    ")
+    except Exception:  # a test that breaks is a failure, never the end of the run
+        verdict, text = "FAIL", "\n" + traceback.format_exc()
+    print(f"{verdict:4} {name} ({time.monotonic() - start:.1f} s){text}", flush=True)
+    return verdict == "ok"
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("--counts", metavar="FILE")
+    p.add_argument("--list", action="store_true")
+    p.add_argument("--jobs", type=int, default=2)
+    p.add_argument("patterns", nargs="*")
+    a = p.parse_args()
+    chosen = [(n, f) for n, f in tests() if not a.patterns or any(x in n for x in a.patterns)]
+    if a.list:
+        print("\n".join(n for n, _ in chosen))
+        return 0
+    with concurrent.futures.ThreadPoolExecutor(a.jobs) as pool:
+        results = list(pool.map(lambda t: run(*t), chosen))
+    passed, failed = results.count(True), results.count(False)
+    if a.counts:
+        with open(a.counts, "w") as f:
+            f.write(f"{passed} {failed}\n")
+    print(f"{passed} passed, {failed} failed")
+    return 0 if failed == 0 and passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
