@@ -302,7 +302,7 @@ static void take_data(struct mobo_dev *d, uint8_t byte)
 		mouse_write(&s->mouse, byte);
 		break;
 	default:
-		s->ram[(command - CMD_WRITE_RAM) % RAM] = byte;
+		s->ram[command % RAM] = byte; /* CMD_WRITE_RAM + its number */
 		break;
 	}
 }

@@ -81,7 +81,7 @@ struct piix4pm_state {
 	uint8_t smb_index; /* into the block data */
 	uint16_t smb_slvevt, smb_slvdat;
 	uint8_t smb_block[SMB_BLOCK];
-	uint8_t reserved[6];
+	uint8_t reserved[4];
 };
 
 /* -- PM timer: from virtual time, without an offset -- */

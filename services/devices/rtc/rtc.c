@@ -40,7 +40,7 @@ enum { D_VRT = 1 << 7 };
 
 enum { BANK = 128, BANK_MASK = BANK - 1, TICK_HZ = 32768 };
 #define SECOND_NS 1000000000ll
-#define OFFSET_MAX_S 100000000000ll /* some three thousand years */
+#define OFFSET_MAX_S 1000000000000ll /* more than any date that can be written */
 #define UIP_NS    244000ll /* before the update: tBUC */
 
 struct rtc_state {
@@ -71,6 +71,12 @@ static int64_t seconds_of(int64_t ns)
 	return ns >= 0 ? ns / SECOND_NS : -((SECOND_NS - 1 - ns) / SECOND_NS);
 }
 
+/* Kept within bounds, whatever was in a saved state. */
+static int64_t offset_s(const struct rtc_state *s)
+{
+	return MOBO_MAX(-OFFSET_MAX_S, MOBO_MIN(s->offset_s, OFFSET_MAX_S));
+}
+
 static bool divider_runs(const struct rtc_state *s)
 {
 	return (s->ram[RTC_A] & A_DV) == A_DV_32KHZ;
@@ -88,7 +94,7 @@ static void load_time(struct mobo_dev *d)
 	struct rtc_state *s = mobo_dev_state(d);
 
 	if (updates(s)) {
-		rtc_encode(s->ram, seconds_of(divider_ns(d)) + s->offset_s);
+		rtc_encode(s->ram, seconds_of(divider_ns(d)) + offset_s(s));
 	}
 }
 
@@ -146,9 +152,9 @@ static int64_t next_alarm(const struct rtc_state *s, int64_t after)
 	int64_t second = INT64_MAX;
 
 	if (updates(s)) {
-		second = rtc_next_alarm(s->ram, seconds_of(after) + s->offset_s);
+		second = rtc_next_alarm(s->ram, seconds_of(after) + offset_s(s));
 	}
-	return second == INT64_MAX ? INT64_MAX : (second - s->offset_s) * SECOND_NS;
+	return second == INT64_MAX ? INT64_MAX : (second - offset_s(s)) * SECOND_NS;
 }
 
 /* Sets the line and the timer after registers B or C, or the time, changed. */
@@ -156,7 +162,7 @@ static void update_irq(struct mobo_dev *d)
 {
 	struct rtc_state *s = mobo_dev_state(d);
 	uint8_t want = s->ram[RTC_B] & (uint8_t)~s->ram[RTC_C];
-	int64_t next = INT64_MAX, now = divider_ns(d);
+	int64_t next = INT64_MAX, now = divider_ns(d), seen = MOBO_MIN(s->seen_ns, now);
 
 	if (s->ram[RTC_B] & s->ram[RTC_C] & C_FLAGS) {
 		s->ram[RTC_C] |= C_IRQF;
@@ -165,17 +171,18 @@ static void update_irq(struct mobo_dev *d)
 	}
 	mobo_dev_line(d, LINE_IRQ8, s->ram[RTC_C] & C_IRQF);
 	if (want & B_PIE) {
-		next = next_period(s, s->seen_ns);
+		next = next_period(s, seen);
 	}
 	if (want & B_UIE) {
-		next = MOBO_MIN(next, next_update(s, s->seen_ns));
+		next = MOBO_MIN(next, next_update(s, seen));
 	}
 	if (want & B_AIE) {
-		next = MOBO_MIN(next, next_alarm(s, s->seen_ns));
+		next = MOBO_MIN(next, next_alarm(s, seen));
 	}
 	mobo_dev_timer_set(d, TIMER_EVENT,
 			   next == INT64_MAX ? UINT64_MAX :
-					       mobo_dev_now_ns(d) + (uint64_t)MOBO_MAX(next - now, 0ll));
+			   next > now	     ? mobo_dev_now_ns(d) + (uint64_t)(next - now) :
+					       mobo_dev_now_ns(d));
 }
 
 /* Works out the flags that came up since the last look. */
