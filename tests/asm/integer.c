@@ -8,6 +8,7 @@
  * Programs run from CODE until HLT. Interrupt vector n has its handler, an IRET (or a HLT), at
  * HANDLERS + n; the programs are assembled into this file's read-only data.
  */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -457,6 +458,63 @@ static void instruction_over_two_pages_follows_both(void **state)
 	leave(&m);
 }
 
+PROGRAM(two_parts, "32", "mov $0x12345678, %eax\n stc\n fldpi\n hlt\n adc $1, %eax\n push %fs\n pop %ebx\n hlt");
+
+static void state_goes_on_in_another_vcpu(void **state)
+{
+	struct mobo_cpu_state a, b;
+	struct machine m, other;
+
+	enter_flat32(&m, two_parts, two_parts_end);
+	enter_flat32(&other, two_parts, two_parts_end);
+	m.v->dr[2] = 0x1234;
+	run_to_halt(&m);
+	memset(&a, 0, sizeof(a));
+	memset(&b, 0, sizeof(b));
+	mobo_engine_interpreter.get_state(m.v, &a);
+	assert_int_equal(a.mp_state.mp_state, KVM_MP_STATE_HALTED);
+	a.mp_state.mp_state = KVM_MP_STATE_RUNNABLE;
+	assert_int_equal(mobo_engine_interpreter.set_state(other.v, &a), 0);
+	mobo_engine_interpreter.get_state(other.v, &b);
+	a.msrs[0].data = b.msrs[0].data; /* the TSC went on */
+	assert_memory_equal(&a, &b, sizeof(a));
+	run_to_halt(&other);
+	assert_int_equal(other.v->gpr[RAX], 0x1234567a);
+	assert_int_equal(other.v->gpr[RBX], 16);
+	leave(&m);
+	leave(&other);
+}
+
+static void impossible_state_is_refused(void **state)
+{
+	struct mobo_cpu_state s;
+	struct machine m;
+
+	enter_flat32(&m, two_parts, two_parts_end);
+	memset(&s, 0, sizeof(s));
+	mobo_engine_interpreter.get_state(m.v, &s);
+	s.sregs.cr0 = CR0_PG;
+	assert_int_equal(mobo_engine_interpreter.set_state(m.v, &s), -EINVAL);
+	leave(&m);
+}
+
+/* A locked instruction over a page boundary, and one on a page with code. */
+PROGRAM(locked, "32", "mov $5, %eax\n lock addl %eax, 0x8ffe\n lock xaddl %eax, 0x7cf0\n hlt");
+
+static void locked_instructions_work_without_a_host_pointer(void **state)
+{
+	struct machine m;
+
+	enter_flat32(&m, locked, locked_end);
+	memcpy(m.board.ram + 0x8ffe, &(uint32_t){0x1fffe}, 4);
+	memcpy(m.board.ram + 0x7cf0, &(uint32_t){100}, 4);
+	run_to_halt(&m);
+	assert_int_equal(peek(&m, 0x8ffe, 4), 0x20003);
+	assert_int_equal(peek(&m, 0x7cf0, 4), 105);
+	assert_int_equal(m.v->gpr[RAX], 100);
+	leave(&m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -480,6 +538,9 @@ int main(void)
 		cmocka_unit_test(bound_faults_outside_its_limits),
 		cmocka_unit_test(pop_to_memory_addresses_by_the_new_stack_pointer),
 		cmocka_unit_test(instruction_over_two_pages_follows_both),
+		cmocka_unit_test(state_goes_on_in_another_vcpu),
+		cmocka_unit_test(impossible_state_is_refused),
+		cmocka_unit_test(locked_instructions_work_without_a_host_pointer),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

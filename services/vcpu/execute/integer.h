@@ -24,9 +24,10 @@ insn_fn *locked_unary(unsigned op, unsigned size);
 
 /*
  * Held around a locked access that is no single host access: one that crosses a page, or is of a
- * device. A raise in between must not happen: probe first.
+ * device or of a page with code. Probe first. atomic_lock() does not return when the vCPU must stop
+ * meanwhile: the instruction starts again. What unwinds while holding the lock gives it back.
  */
-void atomic_lock(void);
-void atomic_unlock(void);
+void atomic_lock(struct vcpu *v);
+void atomic_unlock(struct vcpu *v);
 
 #endif

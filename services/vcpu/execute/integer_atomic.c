@@ -5,20 +5,35 @@
  * page or go to a device are made under a global lock instead. Intel SDM volume 3, 8.1.
  */
 #include <pthread.h>
+#include <sched.h>
 
 #include "execute/flags.h"
 #include "execute/integer.h"
 #include "execute/operand.h"
+#include "execute/trace.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-void atomic_lock(void)
+void atomic_lock(struct vcpu *v)
 {
-	pthread_mutex_lock(&lock);
+	while (pthread_mutex_trylock(&lock)) {
+		/* The holder may be waiting for this vCPU to answer: then begin again later. */
+		if (vcpu_must_stop(v)) {
+			v->rip = vcpu_insn_rip(v);
+			if ((v->mode & MODE_SIZE) != MODE_64) {
+				v->rip = (uint32_t)v->rip;
+			}
+			v->n_insns -= v->insn->rest + 1u;
+			vcpu_unwind(v);
+		}
+		sched_yield();
+	}
+	v->interp->holds_lock = true;
 }
 
-void atomic_unlock(void)
+void atomic_unlock(struct vcpu *v)
 {
+	v->interp->holds_lock = false;
 	pthread_mutex_unlock(&lock);
 }
 
@@ -44,10 +59,10 @@ void atomic_unlock(void)
 			NEXT(v, i);                                                                \
 		}                                                                                  \
 		mmu_probe(v, lin, bits / 8, MMU_RW);                                               \
-		atomic_lock();                                                                     \
+		atomic_lock(v);                                                                     \
 		val = flags_name##bits(v, mmu_read##bits(v, lin), val);                            \
 		mmu_write##bits(v, lin, val);                                                      \
-		atomic_unlock();                                                                   \
+		atomic_unlock(v);                                                                   \
 		NEXT(v, i);                                                                        \
 	}
 
@@ -112,10 +127,10 @@ insn_fn *locked_unary(unsigned op, unsigned size)
 			NEXT(v, i);                                                                \
 		}                                                                                  \
 		mmu_probe(v, lin, bits / 8, MMU_RW);                                               \
-		atomic_lock();                                                                     \
+		atomic_lock(v);                                                                     \
 		old = mmu_read##bits(v, lin);                                                      \
 		mmu_write##bits(v, lin, val);                                                      \
-		atomic_unlock();                                                                   \
+		atomic_unlock(v);                                                                   \
 		set##bits(v, i->reg_at, old);                                                      \
 		NEXT(v, i);                                                                        \
 	}                                                                                          \
@@ -144,10 +159,10 @@ insn_fn *locked_unary(unsigned op, unsigned size)
 			NEXT(v, i);                                                                \
 		}                                                                                  \
 		mmu_probe(v, lin, bits / 8, MMU_RW);                                               \
-		atomic_lock();                                                                     \
+		atomic_lock(v);                                                                     \
 		old = mmu_read##bits(v, lin);                                                      \
 		mmu_write##bits(v, lin, flags_add##bits(v, old, val));                             \
-		atomic_unlock();                                                                   \
+		atomic_unlock(v);                                                                   \
 		set##bits(v, i->reg_at, old);                                                      \
 		NEXT(v, i);                                                                        \
 	}                                                                                          \
@@ -178,10 +193,10 @@ insn_fn *locked_unary(unsigned op, unsigned size)
 				     : "cc", "memory");                                            \
 		} else {                                                                           \
 			mmu_probe(v, lin, bits / 8, MMU_RW);                                       \
-			atomic_lock();                                                             \
+			atomic_lock(v);                                                             \
 			old = mmu_read##bits(v, lin);                                              \
 			mmu_write##bits(v, lin, old == acc ? val : old);                           \
-			atomic_unlock();                                                           \
+			atomic_unlock(v);                                                           \
 		}                                                                                  \
 		flags_cmp##bits(v, acc, old);                                                      \
 		if (old != acc) {                                                                  \
@@ -220,10 +235,10 @@ static const struct insn *cmpxchg8b(struct vcpu *v, const struct insn *i)
 			     : "cc", "memory");
 	} else {
 		mmu_probe(v, lin, 8, MMU_RW);
-		atomic_lock();
+		atomic_lock(v);
 		old = mmu_read64(v, lin);
 		mmu_write64(v, lin, old == expected ? desired : old);
-		atomic_unlock();
+		atomic_unlock(v);
 	}
 	set_zero_flag(v, old == expected);
 	if (old != expected) {
@@ -253,13 +268,13 @@ static const struct insn *cmpxchg16b(struct vcpu *v, const struct insn *i)
 			     : "memory");
 	} else {
 		mmu_probe(v, lin, 16, MMU_RW);
-		atomic_lock();
+		atomic_lock(v);
 		old[0] = mmu_read64(v, lin);
 		old[1] = mmu_read64(v, lin + 8);
 		equal = old[0] == v->gpr[RAX] && old[1] == v->gpr[RDX];
 		mmu_write64(v, lin, equal ? v->gpr[RBX] : old[0]);
 		mmu_write64(v, lin + 8, equal ? v->gpr[RCX] : old[1]);
-		atomic_unlock();
+		atomic_unlock(v);
 	}
 	set_zero_flag(v, equal);
 	if (!equal) {

@@ -53,10 +53,10 @@ static uint64_t bit_locked(struct vcpu *v, unsigned op, uint64_t lin, unsigned s
 
 	if (!p || ((uintptr_t)p & (size - 1))) {
 		mmu_probe(v, lin, size, MMU_RW);
-		atomic_lock();
+		atomic_lock(v);
 		val = mmu_read_size(v, lin, size);
 		mmu_write_size(v, lin, size, bit_change(op, val, mask));
-		atomic_unlock();
+		atomic_unlock(v);
 		return val;
 	}
 	/* The unit's bits beyond the operand are not touched: a byte is as good. */

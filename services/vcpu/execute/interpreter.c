@@ -8,6 +8,7 @@
 #include "engine.h"
 #include "execute/cpuid.h"
 #include "execute/debug.h"
+#include "execute/integer.h"
 #include "execute/simd.h"
 #include "execute/state.h"
 #include "execute/system.h"
@@ -155,6 +156,9 @@ static enum mobo_exit run_loop(struct vcpu *v)
 	enum mobo_exit exit;
 
 	setjmp(v->unwind); /* raised exceptions come back here, their handler's RIP set */
+	if (v->interp->holds_lock) {
+		atomic_unlock(v);
+	}
 	if (atomic_load_explicit(&v->req, memory_order_relaxed) & REQ_SINGLE) {
 		atomic_fetch_and(&v->req, ~(uint32_t)REQ_SINGLE);
 		vcpu_update_req_mask(v); /* the shadow ended with the fault */

@@ -10,6 +10,7 @@
 
 #include "exits/board.h"
 #include "execute/execute.h"
+#include "mmu/walk.h"
 
 /* clang-format off */
 const uint32_t mobo_cpu_state_msrs[] = {
@@ -256,6 +257,9 @@ int state_set(struct vcpu *v, const struct mobo_cpu_state *s)
 		}
 	}
 	mmu_flush_all(v);
+	if (mmu_is_pae(v->cr0, v->cr4, v->efer)) {
+		mmu_load_pdptes(v, v->cr3); /* refused: they stay as they are */
+	}
 	vcpu_set_rflags(v, s->regs.rflags);
 	vcpu_update_mode(v);
 	return 0;

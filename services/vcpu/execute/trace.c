@@ -27,11 +27,12 @@ struct code_page {
 
 int trace_init(struct vcpu *v)
 {
-	struct interp *in = calloc(1, sizeof(*in));
+	struct interp *in = aligned_alloc(64, sizeof(*in));
 
 	if (!in) {
 		return -ENOMEM;
 	}
+	memset(in, 0, sizeof(*in));
 	in->arena = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (in->arena == MAP_FAILED) {
@@ -128,18 +129,23 @@ const struct insn *trace_stopped(struct vcpu *v, const struct insn *i)
 	END_TRACE();
 }
 
-/* A trace's continuation behind its last instruction: aux is a link, as in control.c. */
+/* A trace's continuation behind its last instruction, linked as branches are: see control.c. */
 static const struct insn *fall_through(struct vcpu *v, const struct insn *i)
 {
-	const struct trace *t;
+	const struct trace *t = i->aux;
 
 	v->rip = vcpu_next_rip(v, i);
 	if (vcpu_must_stop(v)) {
 		END_TRACE();
 	}
-	t = trace_lookup(v);
-	if (!t) {
-		END_TRACE();
+	if (!t || t->insns[0].fn == trace_stopped) {
+		t = trace_lookup(v);
+		if (!t) {
+			END_TRACE();
+		}
+		if (mode_is_flat(v->mode) && !((v->rip ^ v->trace_rip) >> 12)) {
+			((struct insn *)i)->aux = (void *)t;
+		}
 	}
 	i = trace_enter(v, t);
 	CHAIN_TO(v, i);

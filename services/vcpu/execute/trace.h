@@ -29,7 +29,7 @@ struct trace {
 	uint16_t len; /* bytes */
 	uint8_t n; /* instructions; insns[n] goes on behind the last */
 	bool crosses;
-	struct insn insns[];
+	struct insn insns[] __attribute__((aligned(64)));
 };
 
 struct interp {
@@ -38,6 +38,7 @@ struct interp {
 	uint8_t *arena;
 	size_t arena_size, arena_used;
 	uint32_t decode_mode; /* or'ed into the mode: MODE_AMD */
+	bool holds_lock; /* see atomic_lock() */
 	bool flush; /* the arena is to be emptied at the next lookup */
 	struct insn fetch; /* the instruction being fetched, for faults of the fetch */
 	struct {
