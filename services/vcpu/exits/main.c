@@ -219,8 +219,9 @@ int main(int argc, char **argv)
 	(void)argc;
 	(void)argv;
 	signal(SIGPIPE, SIG_IGN);
-	/* Ctrl-C in the terminal of the one who started the machine is for the machine. */
+	/* What ends the whole process group is for the machine, which then tells us. */
 	signal(SIGINT, SIG_IGN);
+	signal(SIGTERM, SIG_IGN);
 	mobo_log_init("vcpu");
 	r = receive_init(&in, &err);
 	if (r == 0) {
