@@ -42,7 +42,8 @@ static int open_file(const char *path, bool readonly, int *ret_fd, struct mobo_e
 	if (fd < 0) {
 		int e = errno;
 
-		return mobo_error_set(err, e, "cannot open the disk image %s: %s", path, strerror(e));
+		return mobo_error_set(err, e, "cannot open the disk image %s: %s", path,
+				      strerror(e));
 	}
 	*ret_fd = fd;
 	return 0;
@@ -67,7 +68,7 @@ static int append(struct mobo_image_chain *chain, char *path, bool readonly, uns
 		  bool force_raw, struct mobo_error *err)
 {
 	struct mobo_image_info *info = &chain->info[chain->n];
-	struct mobo_error why = { 0 };
+	struct mobo_error why = {0};
 	int fd = -1, r;
 
 	if (chain->n == MOBO_IMAGE_DEPTH) {
@@ -140,10 +141,11 @@ int mobo_image_open_chain(const char *path, unsigned flags, struct mobo_image_ch
 			return 0;
 		}
 		if (is_remote(last->backing_file)) {
-			r = mobo_error_set(err, ENOTSUP,
-					   "the backing file of %s, \"%.200s\", is not a file of this "
-					   "host. Make the image whole: mobo disk convert",
-					   chain->paths[chain->n - 1], last->backing_file);
+			r = mobo_error_set(
+				err, ENOTSUP,
+				"the backing file of %s, \"%.200s\", is not a file of this "
+				"host. Make the image whole: mobo disk convert",
+				chain->paths[chain->n - 1], last->backing_file);
 			break;
 		}
 		force_raw = strcmp(last->backing_format, "raw") == 0;

@@ -20,7 +20,8 @@ struct layout {
 
 static int plan(uint64_t size, unsigned bits, struct layout *l)
 {
-	uint64_t cluster = 1ull << bits, per_block = cluster / 2, covers = 1ull << (2 * bits - 3), all;
+	uint64_t cluster = 1ull << bits, per_block = cluster / 2, covers = 1ull << (2 * bits - 3),
+		 all;
 
 	l->bits = bits;
 	l->l1_entries = size / covers + (size % covers != 0);
@@ -144,15 +145,17 @@ int mobo_image_new(const char *path, const struct mobo_image_new *what, struct m
 {
 	uint32_t cluster = what->cluster_size ? what->cluster_size : 65536;
 	uint64_t size = image_round_up(what->size, 512);
-	struct mobo_image_info below = { 0 };
+	struct mobo_image_info below = {0};
 	int fd, r = 0;
 
 	if ((what->format != MOBO_IMAGE_RAW && what->format != MOBO_IMAGE_QCOW2) ||
 	    (what->format == MOBO_IMAGE_RAW && what->backing_file) || cluster < 512 ||
-	    cluster > 2 << 20 || (cluster & (cluster - 1)) || what->size > (uint64_t)INT64_MAX / 2) {
-		return mobo_error_set(err, EINVAL,
-				      "cannot make such an image: raw or qcow2, a backing file for qcow2 "
-				      "only, clusters of 512 bytes to 2 MiB");
+	    cluster > 2 << 20 || (cluster & (cluster - 1)) ||
+	    what->size > (uint64_t)INT64_MAX / 2) {
+		return mobo_error_set(
+			err, EINVAL,
+			"cannot make such an image: raw or qcow2, a backing file for qcow2 "
+			"only, clusters of 512 bytes to 2 MiB");
 	}
 	if (what->backing_file) {
 		r = look_at_backing(path, what->backing_file, &below, err);
@@ -200,10 +203,11 @@ int mobo_image_resize(const char *path, uint64_t size, struct mobo_error *err)
 	}
 	size = image_round_up(size, 512);
 	if (size < img->size || size > (uint64_t)INT64_MAX / 2) {
-		r = mobo_error_set(err, EINVAL,
-				   "%s has %llu bytes and cannot shrink: what lies at its end would be "
-				   "lost",
-				   path, (unsigned long long)img->size);
+		r = mobo_error_set(
+			err, EINVAL,
+			"%s has %llu bytes and cannot shrink: what lies at its end would be "
+			"lost",
+			path, (unsigned long long)img->size);
 	} else if (chain.info[0].format == MOBO_IMAGE_QCOW2) {
 		r = qcow2_resize(img, size, err);
 	} else if (img->block_device || ftruncate(chain.fds[0], (off_t)size) != 0) {

@@ -59,7 +59,7 @@ static int pread_some(int fd, char *buf, size_t len, uint64_t off, size_t *ret_d
 
 int image_pread(int fd, void *buf, size_t len, uint64_t off)
 {
-	struct iovec iov = { buf, len };
+	struct iovec iov = {buf, len};
 
 	return image_preadv(fd, &iov, 1, 0, len, off);
 }
@@ -102,7 +102,7 @@ int image_preadv(int fd, const struct iovec *iov, unsigned n_iov, size_t skip, s
 
 int image_pwrite(int fd, const void *buf, size_t len, uint64_t off)
 {
-	struct iovec iov = { (void *)(uintptr_t)buf, len };
+	struct iovec iov = {(void *)(uintptr_t)buf, len};
 
 	return image_pwritev(fd, &iov, 1, 0, len, off);
 }
@@ -133,7 +133,7 @@ int image_pwritev(int fd, const struct iovec *iov, unsigned n_iov, size_t skip, 
 
 int image_pwrite_durable(int fd, const void *buf, size_t len, uint64_t off)
 {
-	struct iovec iov = { (void *)(uintptr_t)buf, len };
+	struct iovec iov = {(void *)(uintptr_t)buf, len};
 	ssize_t put = pwritev2(fd, &iov, 1, (off_t)off, RWF_DSYNC);
 	int r;
 
@@ -153,7 +153,8 @@ int image_pwrite_durable(int fd, const void *buf, size_t len, uint64_t off)
 int image_punch(int fd, uint64_t off, uint64_t len)
 {
 	/* On a block device the kernel makes it a discard that zeroes, or refuses. */
-	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len) == 0) {
+	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len) ==
+	    0) {
 		return 0;
 	}
 	return -errno;

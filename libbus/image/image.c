@@ -82,13 +82,15 @@ struct mobo_image *mobo_image_create_from_fds(const int *fds, unsigned n, unsign
 		more = info.backing_file[0] != '\0';
 		if (more != (i + 1 < n)) {
 			if (more) {
-				mobo_error_set(err, EINVAL, "the backing file \"%.200s\" is missing",
+				mobo_error_set(err, EINVAL,
+					       "the backing file \"%.200s\" is missing",
 					       info.backing_file);
 			} else {
-				mobo_error_set(err, EINVAL,
-					       "file %u of the chain names no backing file, but more "
-					       "files were given",
-					       i);
+				mobo_error_set(
+					err, EINVAL,
+					"file %u of the chain names no backing file, but more "
+					"files were given",
+					i);
 			}
 			free_chain(top);
 			return NULL;
@@ -174,14 +176,14 @@ int mobo_image_writev(struct mobo_image *img, const struct iovec *iov, unsigned 
 
 int mobo_image_read(struct mobo_image *img, void *buf, size_t len, uint64_t off)
 {
-	struct iovec iov = { buf, len };
+	struct iovec iov = {buf, len};
 
 	return mobo_image_readv(img, &iov, 1, off);
 }
 
 int mobo_image_write(struct mobo_image *img, const void *buf, size_t len, uint64_t off)
 {
-	struct iovec iov = { (void *)(uintptr_t)buf, len };
+	struct iovec iov = {(void *)(uintptr_t)buf, len};
 
 	return mobo_image_writev(img, &iov, 1, off);
 }

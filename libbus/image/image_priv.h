@@ -23,10 +23,10 @@ struct mobo_image {
 	bool readonly;
 	bool punch; /* give discarded space back */
 	bool block_device;
-	bool guessed_raw; /* raw because nothing was recognised: keep it that way */
-	uint64_t size; /* rounded up to 512 */
+	bool guessed_raw;	    /* raw because nothing was recognised: keep it that way */
+	uint64_t size;		    /* rounded up to 512 */
 	struct mobo_image *backing; /* owned; NULL none */
-	void *format; /* of the format */
+	void *format;		    /* of the format */
 };
 
 int raw_open(struct mobo_image *img, struct mobo_error *err);

@@ -5,8 +5,8 @@
 #include <string.h>
 
 /*
- * The elements of iov that hold bytes [skip, skip + len), at most max of them. Returns how many were
- * written to out; *ret_len is the bytes they hold, less than len when max did not suffice.
+ * The elements of iov that hold bytes [skip, skip + len), at most max of them. Returns how many
+ * were written to out; *ret_len is the bytes they hold, less than len when max did not suffice.
  */
 unsigned image_iov_slice(const struct iovec *iov, unsigned n_iov, size_t skip, size_t len,
 			 struct iovec *out, unsigned max, size_t *ret_len)
@@ -60,7 +60,8 @@ void image_iov_zero(const struct iovec *iov, unsigned n_iov, size_t skip, size_t
 	walk(iov, n_iov, skip, NULL, len, IOV_ZERO);
 }
 
-void image_iov_put(const struct iovec *iov, unsigned n_iov, size_t skip, const void *buf, size_t len)
+void image_iov_put(const struct iovec *iov, unsigned n_iov, size_t skip, const void *buf,
+		   size_t len)
 {
 	walk(iov, n_iov, skip, (char *)(uintptr_t)buf, len, IOV_PUT);
 }

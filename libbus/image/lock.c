@@ -24,7 +24,7 @@ enum { N_PERMISSIONS = 4 };
 
 static int lock_byte(int fd, int cmd, short type, off_t byte, bool *ret_conflict)
 {
-	struct flock fl = { .l_type = type, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1 };
+	struct flock fl = {.l_type = type, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
 
 	if (fcntl(fd, cmd, &fl) != 0) {
 		return -errno;
@@ -87,8 +87,8 @@ static long find_holder(int fd)
 	}
 	dir = opendir("/proc");
 	while (dir && pid == 0 && (e = readdir(dir))) {
-		if (isdigit((unsigned char)e->d_name[0]) && strtol(e->d_name, NULL, 10) != getpid() &&
-		    process_holds(e->d_name, &file)) {
+		if (isdigit((unsigned char)e->d_name[0]) &&
+		    strtol(e->d_name, NULL, 10) != getpid() && process_holds(e->d_name, &file)) {
 			pid = strtol(e->d_name, NULL, 10);
 		}
 	}

@@ -8,11 +8,11 @@
 #include <sys/stat.h>
 
 static const char *const names[MOBO_IMAGE_N_FORMATS] = {
-	[MOBO_IMAGE_RAW] = "raw",	[MOBO_IMAGE_QCOW2] = "qcow2",
-	[MOBO_IMAGE_VDI] = "vdi",	[MOBO_IMAGE_VMDK] = "vmdk",
-	[MOBO_IMAGE_VHD] = "vhd",	[MOBO_IMAGE_VHDX] = "vhdx",
-	[MOBO_IMAGE_QED] = "qed",	[MOBO_IMAGE_QCOW1] = "qcow",
-	[MOBO_IMAGE_LUKS] = "luks",	[MOBO_IMAGE_PARALLELS] = "parallels",
+	[MOBO_IMAGE_RAW] = "raw",   [MOBO_IMAGE_QCOW2] = "qcow2",
+	[MOBO_IMAGE_VDI] = "vdi",   [MOBO_IMAGE_VMDK] = "vmdk",
+	[MOBO_IMAGE_VHD] = "vhd",   [MOBO_IMAGE_VHDX] = "vhdx",
+	[MOBO_IMAGE_QED] = "qed",   [MOBO_IMAGE_QCOW1] = "qcow",
+	[MOBO_IMAGE_LUKS] = "luks", [MOBO_IMAGE_PARALLELS] = "parallels",
 };
 
 const char *mobo_image_format_name(enum mobo_image_format format)
@@ -37,18 +37,18 @@ static const struct {
 	unsigned len;
 	enum mobo_image_format format;
 } magics[] = {
-	{ 0, "QFI\xfb\0\0\0\1", 8, MOBO_IMAGE_QCOW1 },
-	{ 0, "QFI\xfb", 4, MOBO_IMAGE_QCOW2 },
-	{ 0, "QED\0", 4, MOBO_IMAGE_QED },
-	{ 0, "KDMV", 4, MOBO_IMAGE_VMDK },
-	{ 0, "COWD", 4, MOBO_IMAGE_VMDK },
-	{ 0, "# Disk DescriptorFile", 21, MOBO_IMAGE_VMDK },
-	{ 0, "vhdxfile", 8, MOBO_IMAGE_VHDX },
-	{ 0, "conectix", 8, MOBO_IMAGE_VHD },
-	{ 0, "LUKS\xba\xbe", 6, MOBO_IMAGE_LUKS },
-	{ 0, "WithoutFreeSpace", 16, MOBO_IMAGE_PARALLELS },
-	{ 0, "WithouFreSpacExt", 16, MOBO_IMAGE_PARALLELS },
-	{ 64, "\x7f\x10\xda\xbe", 4, MOBO_IMAGE_VDI },
+	{0, "QFI\xfb\0\0\0\1", 8, MOBO_IMAGE_QCOW1},
+	{0, "QFI\xfb", 4, MOBO_IMAGE_QCOW2},
+	{0, "QED\0", 4, MOBO_IMAGE_QED},
+	{0, "KDMV", 4, MOBO_IMAGE_VMDK},
+	{0, "COWD", 4, MOBO_IMAGE_VMDK},
+	{0, "# Disk DescriptorFile", 21, MOBO_IMAGE_VMDK},
+	{0, "vhdxfile", 8, MOBO_IMAGE_VHDX},
+	{0, "conectix", 8, MOBO_IMAGE_VHD},
+	{0, "LUKS\xba\xbe", 6, MOBO_IMAGE_LUKS},
+	{0, "WithoutFreeSpace", 16, MOBO_IMAGE_PARALLELS},
+	{0, "WithouFreSpacExt", 16, MOBO_IMAGE_PARALLELS},
+	{64, "\x7f\x10\xda\xbe", 4, MOBO_IMAGE_VDI},
 };
 
 /* A fixed VHD is raw data with a 512-byte footer, whose checksum makes a chance hit unlikely. */
@@ -115,39 +115,44 @@ int mobo_image_usable(const struct mobo_image_info *info, const char *path, bool
 	uint64_t unknown = info->incompatible & ~0x1full;
 
 	if (info->format == MOBO_IMAGE_LUKS) {
-		return mobo_error_set(err, ENOTSUP,
-				      "%s begins with a LUKS header. If the guest wrote it, set the "
-				      "disk's format to raw; an image that the host encrypted must be "
-				      "decrypted first: mobo disk convert",
-				      path);
+		return mobo_error_set(
+			err, ENOTSUP,
+			"%s begins with a LUKS header. If the guest wrote it, set the "
+			"disk's format to raw; an image that the host encrypted must be "
+			"decrypted first: mobo disk convert",
+			path);
 	}
 	if (info->format != MOBO_IMAGE_RAW && info->format != MOBO_IMAGE_QCOW2) {
-		return mobo_error_set(err, ENOTSUP,
-				      "%s is a %s image, which cannot be used directly. Convert it: "
-				      "mobo disk convert %s NEW.qcow2",
-				      path, mobo_image_format_name(info->format), path);
+		return mobo_error_set(
+			err, ENOTSUP,
+			"%s is a %s image, which cannot be used directly. Convert it: "
+			"mobo disk convert %s NEW.qcow2",
+			path, mobo_image_format_name(info->format), path);
 	}
 	if (info->format == MOBO_IMAGE_RAW) {
 		return 0;
 	}
 	if (info->encrypted) {
-		return mobo_error_set(err, ENOTSUP,
-				      "%s is encrypted, which is not supported. Convert it with its "
-				      "key: qemu-img convert",
-				      path);
+		return mobo_error_set(
+			err, ENOTSUP,
+			"%s is encrypted, which is not supported. Convert it with its "
+			"key: qemu-img convert",
+			path);
 	}
 	if (info->external_data || info->extended_l2) {
 		return mobo_error_set(err, ENOTSUP,
 				      "%s uses the qcow2 feature \"%s\", which is not supported. "
 				      "Convert it: mobo disk convert %s NEW.qcow2",
-				      path, info->external_data ? "external data file" : "extended L2",
+				      path,
+				      info->external_data ? "external data file" : "extended L2",
 				      path);
 	}
 	if (unknown) {
-		return mobo_error_set(err, ENOTSUP,
-				      "%s uses qcow2 features that are not known here (bits 0x%llx). "
-				      "Convert it with a newer qemu-img",
-				      path, (unsigned long long)unknown);
+		return mobo_error_set(
+			err, ENOTSUP,
+			"%s uses qcow2 features that are not known here (bits 0x%llx). "
+			"Convert it with a newer qemu-img",
+			path, (unsigned long long)unknown);
 	}
 #ifndef HAVE_ZSTD
 	if (info->zstd) {
@@ -158,10 +163,11 @@ int mobo_image_usable(const struct mobo_image_info *info, const char *path, bool
 	}
 #endif
 	if (!readonly && (info->dirty || info->corrupt)) {
-		return mobo_error_set(err, ENOTSUP,
-				      "%s is marked %s by the program that wrote it last. Repair it: "
-				      "qemu-img check -r all %s",
-				      path, info->corrupt ? "corrupt" : "not cleanly closed", path);
+		return mobo_error_set(
+			err, ENOTSUP,
+			"%s is marked %s by the program that wrote it last. Repair it: "
+			"qemu-img check -r all %s",
+			path, info->corrupt ? "corrupt" : "not cleanly closed", path);
 	}
 	return 0;
 }

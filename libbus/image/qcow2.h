@@ -20,16 +20,16 @@
 #include "image_priv.h"
 
 /* Table entries, big-endian in the file. */
-#define QCOW2_COPIED	   (1ull << 63) /* reference count is 1: write in place */
-#define QCOW2_COMPRESSED   (1ull << 62)
-#define QCOW2_ZERO	   (1ull << 0) /* version 3: reads as zeros */
-#define QCOW2_OFFSET	   0x00fffffffffffe00ull
-#define QCOW2_RT_OFFSET	   0xfffffffffffffe00ull
+#define QCOW2_COPIED	 (1ull << 63) /* reference count is 1: write in place */
+#define QCOW2_COMPRESSED (1ull << 62)
+#define QCOW2_ZERO	 (1ull << 0) /* version 3: reads as zeros */
+#define QCOW2_OFFSET	 0x00fffffffffffe00ull
+#define QCOW2_RT_OFFSET	 0xfffffffffffffe00ull
 
 /* Header fields that are written later. */
 enum {
 	QCOW2_H_SIZE = 24,
-	QCOW2_H_L1_SIZE = 36, /* 32 bits, followed by the 64-bit offset */
+	QCOW2_H_L1_SIZE = 36,	/* 32 bits, followed by the 64-bit offset */
 	QCOW2_H_RT_OFFSET = 48, /* 64 bits, followed by 32 bits of clusters */
 	QCOW2_H_INCOMPATIBLE = 72,
 	QCOW2_H_AUTOCLEAR = 88,
@@ -66,7 +66,7 @@ struct qcow2_cache {
 		uint64_t offset; /* in the file; 0: empty (the header's cluster is no table) */
 		uint64_t used;
 		uint8_t *data;
-	} *slots;
+	} * slots;
 };
 
 enum { QCOW2_RESERVE_RUNS = 64 };
@@ -79,20 +79,20 @@ struct qcow2 {
 	uint32_t cluster_size;
 	unsigned l2_bits; /* log2 of entries in an L2 table */
 	unsigned rb_bits; /* log2 of entries in a refcount block */
-	uint64_t *l1; /* host byte order */
-	uint64_t *rt; /* refcount table, host byte order */
+	uint64_t *l1;	  /* host byte order */
+	uint64_t *rt;	  /* refcount table, host byte order */
 	uint32_t rt_entries;
 	struct qcow2_cache l2_cache, rb_cache;
 	/* Allocation, in cluster numbers. */
 	uint64_t free_hint; /* below it nothing is free, as far as we know */
-	uint64_t freed; /* lowest cluster freed since the last flush; UINT64_MAX none */
+	uint64_t freed;	    /* lowest cluster freed since the last flush; UINT64_MAX none */
 	struct qcow2_free_run reserve[QCOW2_RESERVE_RUNS]; /* set aside: counted, not used */
 	unsigned n_reserve, reserve_at;
 	uint64_t n_allocated; /* this session */
-	uint64_t data_end; /* from this byte on nothing was ever written: zeros */
-	bool writing; /* first write done: autoclear bits are cleared */
-	bool broken; /* inconsistent metadata met: no more writes */
-	uint8_t *bounce; /* a cluster: what is copied up around a write */
+	uint64_t data_end;    /* from this byte on nothing was ever written: zeros */
+	bool writing;	      /* first write done: autoclear bits are cleared */
+	bool broken;	      /* inconsistent metadata met: no more writes */
+	uint8_t *bounce;      /* a cluster: what is copied up around a write */
 	/* The last compressed cluster that was read. */
 	uint64_t unpacked_entry;
 	uint8_t *unpacked, *packed;
@@ -141,7 +141,7 @@ enum qcow2_kind qcow2_entry_kind(const struct qcow2 *q, uint64_t entry);
 struct qcow2_run {
 	enum qcow2_kind kind;
 	uint64_t entry; /* of the first cluster */
-	uint64_t host; /* of byte off, for NORMAL and ZERO_ALLOCATED */
+	uint64_t host;	/* of byte off, for NORMAL and ZERO_ALLOCATED */
 	uint64_t len;
 };
 int qcow2_lookup(struct mobo_image *img, uint64_t off, uint64_t len, struct qcow2_run *run);
@@ -160,7 +160,8 @@ int qcow2_begin_writing(struct mobo_image *img);
 /* qcow2_compressed.c */
 int qcow2_unpack(struct mobo_image *img, uint64_t entry, const uint8_t **ret_cluster);
 /* Host bytes of a compressed cluster, by its entry. */
-void qcow2_packed_extent(const struct qcow2 *q, uint64_t entry, uint64_t *ret_off, uint64_t *ret_len);
+void qcow2_packed_extent(const struct qcow2 *q, uint64_t entry, uint64_t *ret_off,
+			 uint64_t *ret_len);
 
 /* qcow2_io.c, qcow2_discard.c, qcow2_resize.c */
 int qcow2_readv(struct mobo_image *img, const struct iovec *iov, unsigned n_iov, uint64_t off,

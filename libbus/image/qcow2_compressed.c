@@ -13,7 +13,8 @@
 #include <zstd.h>
 #endif
 
-void qcow2_packed_extent(const struct qcow2 *q, uint64_t entry, uint64_t *ret_off, uint64_t *ret_len)
+void qcow2_packed_extent(const struct qcow2 *q, uint64_t entry, uint64_t *ret_off,
+			 uint64_t *ret_len)
 {
 	unsigned x = 62 - (q->h.cluster_bits - 8);
 	uint64_t off = entry & ((1ull << x) - 1);
@@ -36,7 +37,8 @@ static int unpack_zlib(uint8_t *out, size_t out_len, const uint8_t *in, size_t i
 	if (inflateInit2(&z, -MAX_WBITS) != Z_OK) {
 		return -ENOMEM;
 	}
-	/* The input is rounded up to sectors: the end of the stream may come after the last byte. */
+	/* The input is rounded up to sectors: the end of the stream may come after the last byte.
+	 */
 	r = inflate(&z, Z_FINISH);
 	inflateEnd(&z);
 	return (r == Z_STREAM_END || r == Z_BUF_ERROR) && z.avail_out == 0 ? 0 : -EIO;
@@ -46,8 +48,8 @@ static int unpack_zlib(uint8_t *out, size_t out_len, const uint8_t *in, size_t i
 static int unpack_zstd(uint8_t *out, size_t out_len, const uint8_t *in, size_t in_len)
 {
 	ZSTD_DCtx *ctx = ZSTD_createDCtx();
-	ZSTD_inBuffer src = { in, in_len, 0 };
-	ZSTD_outBuffer dst = { out, out_len, 0 };
+	ZSTD_inBuffer src = {in, in_len, 0};
+	ZSTD_outBuffer dst = {out, out_len, 0};
 	int r = 0;
 
 	if (!ctx) {
@@ -91,7 +93,7 @@ int qcow2_unpack(struct mobo_image *img, uint64_t entry, const uint8_t **ret_clu
 			r = unpack_zstd(q->unpacked, q->cluster_size, q->packed, len);
 		} else
 #endif
-		if (r == 0) {
+			if (r == 0) {
 			r = unpack_zlib(q->unpacked, q->cluster_size, q->packed, len);
 		}
 		if (r != 0) {

@@ -58,7 +58,7 @@ static int write_zero_bytes(struct mobo_image *img, uint64_t off, uint64_t len)
 	int r = 0;
 
 	while (r == 0 && len > 0) {
-		struct iovec iov = { (void *)(uintptr_t)zeros, MOBO_MIN(len, sizeof(zeros)) };
+		struct iovec iov = {(void *)(uintptr_t)zeros, MOBO_MIN(len, sizeof(zeros))};
 
 		r = qcow2_writev(img, &iov, 1, off, iov.iov_len);
 		off += iov.iov_len;
@@ -83,7 +83,8 @@ static int zero_clusters(struct mobo_image *img, uint64_t off, uint64_t len)
 		if (r != 0) {
 			return r;
 		}
-		if (run.kind == QCOW2_ZERO_PLAIN || (run.kind == QCOW2_UNALLOCATED && off >= below)) {
+		if (run.kind == QCOW2_ZERO_PLAIN ||
+		    (run.kind == QCOW2_UNALLOCATED && off >= below)) {
 			part = run.len;
 		} else {
 			part = MOBO_MIN(part, (uint64_t)MAX_CLUSTERS << bits);

@@ -91,7 +91,8 @@ static const char *check(const struct qcow2_header *h, uint64_t file_size)
 	if (h->l1_size > 0 && !table_fits(h, file_size, h->l1_offset, h->l1_size * 8ull)) {
 		return "L1 table outside of the file or not at a cluster's start";
 	}
-	if (h->rt_clusters == 0 || h->rt_clusters > ((uint32_t)QCOW2_MAX_RT_BYTES >> h->cluster_bits)) {
+	if (h->rt_clusters == 0 ||
+	    h->rt_clusters > ((uint32_t)QCOW2_MAX_RT_BYTES >> h->cluster_bits)) {
 		return "reference count table of impossible length";
 	}
 	if (!table_fits(h, file_size, h->rt_offset, (uint64_t)h->rt_clusters << h->cluster_bits)) {
@@ -103,13 +104,12 @@ static const char *check(const struct qcow2_header *h, uint64_t file_size)
 	if (h->n_snapshots > 0 && !table_fits(h, file_size, h->snapshots_offset, 40)) {
 		return "snapshot table outside of the file or not at a cluster's start";
 	}
-	if (h->backing_offset != 0 &&
-	    (h->backing_len > 1023 || h->backing_offset > file_size ||
-	     h->backing_len > file_size - h->backing_offset)) {
+	if (h->backing_offset != 0 && (h->backing_len > 1023 || h->backing_offset > file_size ||
+				       h->backing_len > file_size - h->backing_offset)) {
 		return "backing file name outside of the file";
 	}
-	if (h->compression > 1 || (h->compression != 0) !=
-		    ((h->incompatible & QCOW2_INCOMPAT_COMPRESSION) != 0)) {
+	if (h->compression > 1 ||
+	    (h->compression != 0) != ((h->incompatible & QCOW2_INCOMPAT_COMPRESSION) != 0)) {
 		return "unknown compression type";
 	}
 	return NULL;
@@ -135,7 +135,8 @@ int qcow2_header_read(int fd, uint64_t file_size, struct qcow2_header *h, struct
 	return 0;
 }
 
-/* Header extensions: only the backing format matters. Reads at most one cluster's worth of headers. */
+/* Header extensions: only the backing format matters. Reads at most one cluster's worth of headers.
+ */
 static int read_extensions(int fd, const struct qcow2_header *h, struct mobo_image_info *info,
 			   struct mobo_error *err)
 {
@@ -208,9 +209,10 @@ int qcow2_probe(int fd, uint64_t file_size, struct mobo_image_info *info, struct
 					      strerror(-r));
 		}
 		if (memchr(info->backing_file, '\0', h.backing_len)) {
-			return mobo_error_set(err, EINVAL,
-					      "damaged qcow2 image: zero byte in the backing file's "
-					      "name");
+			return mobo_error_set(
+				err, EINVAL,
+				"damaged qcow2 image: zero byte in the backing file's "
+				"name");
 		}
 	}
 	return r;

@@ -3,6 +3,7 @@
 #include "qcow2.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -64,7 +65,7 @@ static bool zeros_below(const struct mobo_image *img, enum qcow2_kind kind, uint
 static int copy_up(struct mobo_image *img, uint64_t off, uint64_t len, uint64_t host)
 {
 	struct qcow2 *q = qcow2_of(img);
-	struct iovec iov = { NULL, len };
+	struct iovec iov = {NULL, len};
 	int r;
 
 	if (len == 0) {
@@ -78,12 +79,19 @@ static int copy_up(struct mobo_image *img, uint64_t off, uint64_t len, uint64_t 
 	}
 	iov.iov_base = q->bounce;
 	r = image_read_part(img, &iov, 1, 0, len, off);
-	return r != 0 ? r : image_pwrite(img->fd, q->bounce, len, host);
+	if (r == 0) {
+		r = image_pwrite(img->fd, q->bounce, len, host);
+	}
+	/* The table that will name the copy is written back much later: the copy is there first. */
+	if (r == 0) {
+		sync_file_range(img->fd, (off_t)host, (off_t)len, SYNC_FILE_RANGE_WRITE);
+	}
+	return r;
 }
 
 /*
- * Fill the clusters at `host` (of the cluster that off lies in) with the data, and what surrounds the
- * data in its first and last cluster with what the guest saw there before.
+ * Fill the clusters at `host` (of the cluster that off lies in) with the data, and what surrounds
+ * the data in its first and last cluster with what the guest saw there before.
  */
 static int fill_clusters(struct mobo_image *img, const struct iovec *iov, unsigned n_iov,
 			 size_t skip, size_t len, uint64_t off, enum qcow2_kind kind, uint64_t host)

@@ -158,7 +158,8 @@ int qcow2_open(struct mobo_image *img, struct mobo_error *err)
 	int r = image_file_size(img->fd, &file_size, &img->block_device);
 
 	if (r != 0) {
-		return mobo_error_set(err, -r, "cannot tell the size of the image: %s", strerror(-r));
+		return mobo_error_set(err, -r, "cannot tell the size of the image: %s",
+				      strerror(-r));
 	}
 	q = calloc(1, sizeof(*q));
 	if (!q) {

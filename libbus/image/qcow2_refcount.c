@@ -312,7 +312,8 @@ static int find_free(struct mobo_image *img, uint64_t most, struct qcow2_free_ru
 		if (*ret_n_runs > 0) {
 			const struct qcow2_free_run *last = &runs[*ret_n_runs - 1];
 
-			return (last->first + last->n) > QCOW2_OFFSET >> q->h.cluster_bits ? -EFBIG : 0;
+			return (last->first + last->n) > QCOW2_OFFSET >> q->h.cluster_bits ? -EFBIG
+											   : 0;
 		}
 		q->free_hint = base + per_block;
 	}
@@ -435,7 +436,8 @@ int qcow2_release_reserve(struct mobo_image *img)
 	return r;
 }
 
-/* One reference less for clusters that one block counts; *ret_free: how many of them became free. */
+/* One reference less for clusters that one block counts; *ret_free: how many of them became free.
+ */
 static int unref_in_block(struct mobo_image *img, uint64_t cluster, uint64_t n, bool punch)
 {
 	struct qcow2 *q = qcow2_of(img);

@@ -60,7 +60,8 @@ int qcow2_resize(struct mobo_image *img, uint64_t size, struct mobo_error *err)
 {
 	struct qcow2 *q = qcow2_of(img);
 	unsigned l2_covers = q->h.cluster_bits + q->l2_bits;
-	uint64_t old = q->h.size, l1 = (size >> l2_covers) + ((size & ((1ull << l2_covers) - 1)) != 0);
+	uint64_t old = q->h.size,
+		 l1 = (size >> l2_covers) + ((size & ((1ull << l2_covers) - 1)) != 0);
 	uint64_t be, below = img->backing ? img->backing->size : 0;
 	int r = qcow2_begin_writing(img);
 

@@ -93,7 +93,8 @@ int raw_open(struct mobo_image *img, struct mobo_error *err)
 	int r = image_file_size(img->fd, &size, &img->block_device);
 
 	if (r != 0) {
-		return mobo_error_set(err, -r, "cannot tell the size of the image: %s", strerror(-r));
+		return mobo_error_set(err, -r, "cannot tell the size of the image: %s",
+				      strerror(-r));
 	}
 	if (size > (uint64_t)INT64_MAX - 512) {
 		return mobo_error_set(err, EFBIG, "the image is too large");

@@ -34,7 +34,7 @@ static uint64_t below(uint64_t n)
 
 static uint64_t be_at(int fd, uint64_t off, unsigned bytes)
 {
-	uint8_t p[8] = { 0 };
+	uint8_t p[8] = {0};
 	uint64_t v = 0;
 
 	if (pread(fd, p, bytes, (off_t)off) != (ssize_t)bytes) {
@@ -78,9 +78,9 @@ static void damage(int fd, uint64_t file_size)
 {
 	static const struct {
 		uint8_t off, bytes;
-	} header[] = { { 4, 4 },  { 8, 8 },  { 16, 4 }, { 20, 4 }, { 24, 8 }, { 32, 4 },
-		       { 36, 4 }, { 40, 8 }, { 48, 8 }, { 56, 4 }, { 60, 4 }, { 64, 8 },
-		       { 72, 8 }, { 80, 8 }, { 88, 8 }, { 96, 4 }, { 100, 4 } };
+	} header[] = {{4, 4},  {8, 8},	{16, 4}, {20, 4}, {24, 8}, {32, 4},
+		      {36, 4}, {40, 8}, {48, 8}, {56, 4}, {60, 4}, {64, 8},
+		      {72, 8}, {80, 8}, {88, 8}, {96, 4}, {100, 4}};
 	unsigned bits = 16, k = (unsigned)below(sizeof(header) / sizeof(header[0]));
 	uint64_t table, n = be_at(fd, 36, 4);
 
@@ -152,10 +152,10 @@ static void use(int fd, bool readonly)
 static int fresh_image(uint64_t *ret_size)
 {
 	char path[64];
-	struct mobo_image_new what = { .format = MOBO_IMAGE_QCOW2,
-				       .size = (1 + below(64)) << 18,
-				       .cluster_size = 512u << below(9) };
-	struct mobo_error err = { 0 };
+	struct mobo_image_new what = {.format = MOBO_IMAGE_QCOW2,
+				      .size = (1 + below(64)) << 18,
+				      .cluster_size = 512u << below(9)};
+	struct mobo_error err = {0};
 	struct stat st;
 	int fd;
 
@@ -194,7 +194,7 @@ static void one_round(void)
 int main(int argc, char **argv)
 {
 	uint64_t seed = 1, seconds = 10, end, rounds = 0;
-	struct rlimit no_core = { 0, 0 };
+	struct rlimit no_core = {0, 0};
 	int files = 0;
 
 	setrlimit(RLIMIT_CORE, &no_core);

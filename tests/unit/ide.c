@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The IDE controller as a driver meets it: task file, PIO and bus master transfers, packets, resets,
- * media. Expected values are those of ATA/ATAPI-7, MMC-3 and the 82371SB datasheet.
+ * The IDE controller as a driver meets it: task file, PIO and bus master transfers, packets,
+ * resets, media. Expected values are those of ATA/ATAPI-7, MMC-3 and the 82371SB datasheet.
  */
 #include "mobo/image.h"
 #include "test_board.h"
@@ -55,9 +55,9 @@ static uint8_t zero_byte(uint64_t off)
 	return 0;
 }
 
-static const char *const config[] = { "unit0", "disk", "unit2", "cdrom", "unit0.serial", "S123",
-				      NULL };
-static const char *const fd_names[] = { "unit0.image0", "unit2.image0", NULL };
+static const char *const config[] = {"unit0",	     "disk", "unit2", "cdrom",
+				     "unit0.serial", "S123", NULL};
+static const char *const fd_names[] = {"unit0.image0", "unit2.image0", NULL};
 
 static int make(void **state)
 {
@@ -68,9 +68,10 @@ static int make(void **state)
 	r->other_cd = make_file(2048 * 20, zero_byte);
 	r->fds[0] = r->disk;
 	r->fds[1] = r->cd;
-	r->setup = (struct mobo_test_setup){
-		.config = config, .fd_names = fd_names, .fds = r->fds, .ram_size = 4 << 20
-	};
+	r->setup = (struct mobo_test_setup){.config = config,
+					    .fd_names = fd_names,
+					    .fds = r->fds,
+					    .ram_size = 4 << 20};
 	r->b = mobo_test_board_new(&mobo_chip_ide, &r->setup);
 	*state = r;
 	return 0;
@@ -310,11 +311,10 @@ static void data_register_takes_words_and_doublewords(void **state)
 
 	lba28(r, 3, 1, 0x20);
 	wait_ready(r, CTL0);
-	assert_int_equal(mobo_test_inw(r->b, C0),
-			 disk_byte(1536) | disk_byte(1537) << 8);
-	assert_int_equal(mobo_test_inl(r->b, C0),
-			 disk_byte(1538) | disk_byte(1539) << 8 | disk_byte(1540) << 16 |
-				 (uint32_t)disk_byte(1541) << 24);
+	assert_int_equal(mobo_test_inw(r->b, C0), disk_byte(1536) | disk_byte(1537) << 8);
+	assert_int_equal(mobo_test_inl(r->b, C0), disk_byte(1538) | disk_byte(1539) << 8 |
+							  disk_byte(1540) << 16 |
+							  (uint32_t)disk_byte(1541) << 24);
 }
 
 static void chs_names_the_same_sectors(void **state)
@@ -492,7 +492,8 @@ static void dma_write_long_and_exact(void **state)
 	for (unsigned k = 0; k < 40; k++) {
 		unsigned left = n * 512 - k * 65536;
 
-		prd(r, 0x2000 + k * 8, 0x100000 + k * 65536, left > 65536 ? 0 : left, left <= 65536);
+		prd(r, 0x2000 + k * 8, 0x100000 + k * 65536, left > 65536 ? 0 : left,
+		    left <= 65536);
 		if (left <= 65536) {
 			break;
 		}
@@ -630,13 +631,13 @@ static void pause_waits_for_the_disk(void **state)
 
 static void readonly_disk_refuses_writes(void **state)
 {
-	static const char *const cfg[] = { "unit1", "disk", "unit1.readonly", "1", NULL };
-	static const char *const names[] = { "unit1.image0", NULL };
-	struct rig *r = *state, ro = { 0 };
+	static const char *const cfg[] = {"unit1", "disk", "unit1.readonly", "1", NULL};
+	static const char *const names[] = {"unit1.image0", NULL};
+	struct rig *r = *state, ro = {0};
 
-	ro.b = mobo_test_board_new(&mobo_chip_ide,
-				   &(struct mobo_test_setup){
-					   .config = cfg, .fd_names = names, .fds = &r->disk });
+	ro.b = mobo_test_board_new(&mobo_chip_ide, &(struct mobo_test_setup){.config = cfg,
+									     .fd_names = names,
+									     .fds = &r->disk});
 	task(&ro, C0, 0, 1, 0, 0xf0, 0x30);
 	assert_int_equal(wait_ready(&ro, CTL0), DRDY | DSC | ERR);
 	assert_int_equal(mobo_test_inb(ro.b, C0 + 1), 4);
@@ -645,15 +646,15 @@ static void readonly_disk_refuses_writes(void **state)
 
 static void bad_setup_is_refused(void **state)
 {
-	static const char *const no_image[] = { "unit0", "disk", NULL };
-	static const char *const odd_type[] = { "unit0", "floppy", NULL };
+	static const char *const no_image[] = {"unit0", "disk", NULL};
+	static const char *const odd_type[] = {"unit0", "floppy", NULL};
 	int ret = 0;
 
 	assert_null(mobo_test_board_try(&mobo_chip_ide,
-					&(struct mobo_test_setup){ .config = no_image }, &ret));
+					&(struct mobo_test_setup){.config = no_image}, &ret));
 	assert_true(ret < 0);
 	assert_null(mobo_test_board_try(&mobo_chip_ide,
-					&(struct mobo_test_setup){ .config = odd_type }, &ret));
+					&(struct mobo_test_setup){.config = odd_type}, &ret));
 	assert_true(ret < 0);
 }
 
@@ -692,7 +693,7 @@ static unsigned packet_in(struct rig *r, const uint8_t *p, void *buf, unsigned l
 
 static uint32_t sense(struct rig *r)
 {
-	static const uint8_t p[12] = { 3, 0, 0, 0, 18 };
+	static const uint8_t p[12] = {3, 0, 0, 0, 18};
 	uint8_t data[18];
 
 	assert_int_equal(packet_in(r, p, data, 18), 18);
@@ -700,7 +701,7 @@ static uint32_t sense(struct rig *r)
 	return (uint32_t)(data[2] << 16 | data[12] << 8 | data[13]);
 }
 
-static const uint8_t test_unit_ready[12] = { 0 };
+static const uint8_t test_unit_ready[12] = {0};
 
 /* Past the attention after power-on. */
 static void ready(struct rig *r)
@@ -714,14 +715,14 @@ static void ready(struct rig *r)
 
 static void packets_tell_about_the_drive(void **state)
 {
-	static const uint8_t inquiry[12] = { 0x12, 0, 0, 0, 36 };
-	static const uint8_t capacity[12] = { 0x25 };
-	static const uint8_t toc[12] = { 0x43, 2, 0, 0, 0, 0, 0, 0, 64 };
-	static const uint8_t toc_raw[12] = { 0x43, 0, 2, 0, 0, 0, 0, 1, 0 };
-	static const uint8_t sessions[12] = { 0x43, 0, 0, 0, 0, 0, 0, 0, 12, 0x40 };
-	static const uint8_t mode[12] = { 0x5a, 0, 0x2a, 0, 0, 0, 0, 0, 128 };
-	static const uint8_t features[12] = { 0x46, 0, 0, 0, 0, 0, 0, 1, 0 };
-	static const uint8_t wrong[12] = { 0xee };
+	static const uint8_t inquiry[12] = {0x12, 0, 0, 0, 36};
+	static const uint8_t capacity[12] = {0x25};
+	static const uint8_t toc[12] = {0x43, 2, 0, 0, 0, 0, 0, 0, 64};
+	static const uint8_t toc_raw[12] = {0x43, 0, 2, 0, 0, 0, 0, 1, 0};
+	static const uint8_t sessions[12] = {0x43, 0, 0, 0, 0, 0, 0, 0, 12, 0x40};
+	static const uint8_t mode[12] = {0x5a, 0, 0x2a, 0, 0, 0, 0, 0, 128};
+	static const uint8_t features[12] = {0x46, 0, 0, 0, 0, 0, 0, 1, 0};
+	static const uint8_t wrong[12] = {0xee};
 	struct rig *r = *state;
 	uint8_t buf[512];
 	unsigned n;
@@ -762,10 +763,10 @@ static void expect_cd(const uint8_t *p, unsigned block, size_t len)
 
 static void cd_is_read_by_pio_and_dma(void **state)
 {
-	static const uint8_t read_10[12] = { 0x28, 0, 0, 0, 0, 20, 0, 0, 30 };
-	static const uint8_t read_12[12] = { 0xa8, 0, 0, 0, 0, 20, 0, 0, 0, 30 };
-	static const uint8_t beyond[12] = { 0x28, 0, 0, 0, 2, 0x50, 0, 0, 30 };
-	static const uint8_t raw[12] = { 0xbe, 0, 0, 0, 0, 20, 0, 0, 8, 0xf8 };
+	static const uint8_t read_10[12] = {0x28, 0, 0, 0, 0, 20, 0, 0, 30};
+	static const uint8_t read_12[12] = {0xa8, 0, 0, 0, 0, 20, 0, 0, 0, 30};
+	static const uint8_t beyond[12] = {0x28, 0, 0, 0, 2, 0x50, 0, 0, 30};
+	static const uint8_t raw[12] = {0xbe, 0, 0, 0, 0, 20, 0, 0, 8, 0xf8};
 	struct rig *r = *state;
 	uint8_t *buf = malloc(30 * 2352), *ram = mobo_test_ram(r->b);
 
@@ -786,7 +787,8 @@ static void cd_is_read_by_pio_and_dma(void **state)
 	assert_int_equal(packet_in(r, beyond, buf, 0xfffe), 0);
 	assert_int_equal(sense(r), 0x052100);
 	assert_int_equal(packet_in(r, raw, buf, 0xfffe), 8 * 2352);
-	assert_memory_equal(buf + 2352 * 7, "\0\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\0\0\2\x27\1",
+	assert_memory_equal(buf + 2352 * 7,
+			    "\0\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\0\0\2\x27\1",
 			    16); /* block 27: 00:02:27 */
 	expect_cd(buf + 2352 * 7 + 16, 27, 2048);
 	prd(r, 0x1000, 0x10000, 0x8000, true);
@@ -799,13 +801,13 @@ static void cd_is_read_by_pio_and_dma(void **state)
 
 static void medium_is_changed_live(void **state)
 {
-	static const char *const names[] = { "media2.image0" };
-	static const uint8_t capacity[12] = { 0x25 };
-	static const uint8_t lock[12] = { 0x1e, 0, 0, 0, 1 };
-	static const uint8_t unlock[12] = { 0x1e };
-	static const uint8_t events[12] = { 0x4a, 1, 0, 0, 0x10, 0, 0, 0, 8 };
-	static const uint8_t eject[12] = { 0x1b, 0, 0, 0, 2 };
-	static const uint8_t load[12] = { 0x1b, 0, 0, 0, 3 };
+	static const char *const names[] = {"media2.image0"};
+	static const uint8_t capacity[12] = {0x25};
+	static const uint8_t lock[12] = {0x1e, 0, 0, 0, 1};
+	static const uint8_t unlock[12] = {0x1e};
+	static const uint8_t events[12] = {0x4a, 1, 0, 0, 0x10, 0, 0, 0, 8};
+	static const uint8_t eject[12] = {0x1b, 0, 0, 0, 2};
+	static const uint8_t load[12] = {0x1b, 0, 0, 0, 3};
 	struct rig *r = *state;
 	uint8_t buf[64];
 
@@ -843,11 +845,11 @@ static void medium_is_changed_live(void **state)
 static void generic(void **state)
 {
 	struct rig *r = *state;
-	int fds[2] = { r->disk, r->cd };
+	int fds[2] = {r->disk, r->cd};
 
-	mobo_chip_generic_tests_with(&mobo_chip_ide,
-				     &(struct mobo_test_setup){ .config = config,
-								.fd_names = fd_names, .fds = fds });
+	mobo_chip_generic_tests_with(&mobo_chip_ide, &(struct mobo_test_setup){.config = config,
+									       .fd_names = fd_names,
+									       .fds = fds});
 }
 
 #define RIG_TEST(f) cmocka_unit_test_setup_teardown(f, make, unmake)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The image library by itself: formats, refusals, chains, locks, raw files. See image_oracle.c too. */
+/* The image library by itself: formats, refusals, chains, locks, raw files. See image_oracle.c too.
+ */
 #include "mobo/image.h"
 
 #include <errno.h>
@@ -37,10 +38,10 @@ static int memory_file(const void *data, size_t len)
 
 static void make_qcow2(const char *name, uint64_t size, const char *backing)
 {
-	struct mobo_image_new what = { .format = MOBO_IMAGE_QCOW2,
-				       .size = size,
-				       .backing_file = backing };
-	struct mobo_error err = { 0 };
+	struct mobo_image_new what = {.format = MOBO_IMAGE_QCOW2,
+				      .size = size,
+				      .backing_file = backing};
+	struct mobo_error err = {0};
 
 	unlink(in_dir(name));
 	if (mobo_image_new(in_dir(name), &what, &err) != 0) {
@@ -63,19 +64,19 @@ static void foreign_formats_are_named_and_refused(void **state)
 		size_t len, at;
 		const char *name;
 	} cases[] = {
-		{ "KDMV", 4, 0, "vmdk" },
-		{ "vhdxfile", 8, 0, "vhdx" },
-		{ "conectix", 8, 0, "vhd" },
-		{ "QED\0", 4, 0, "qed" },
-		{ "LUKS\xba\xbe", 6, 0, "LUKS" },
-		{ "\x7f\x10\xda\xbe", 4, 64, "vdi" },
-		{ "QFI\xfb\0\0\0\1", 8, 0, "qcow" },
+		{"KDMV", 4, 0, "vmdk"},
+		{"vhdxfile", 8, 0, "vhdx"},
+		{"conectix", 8, 0, "vhd"},
+		{"QED\0", 4, 0, "qed"},
+		{"LUKS\xba\xbe", 6, 0, "LUKS"},
+		{"\x7f\x10\xda\xbe", 4, 64, "vdi"},
+		{"QFI\xfb\0\0\0\1", 8, 0, "qcow"},
 	};
 
 	for (unsigned k = 0; k < sizeof(cases) / sizeof(cases[0]); k++) {
 		struct mobo_image_info info;
-		struct mobo_error err = { 0 };
-		uint8_t data[4096] = { 0 };
+		struct mobo_error err = {0};
+		uint8_t data[4096] = {0};
 		int fd;
 
 		memcpy(data + cases[k].at, cases[k].magic, cases[k].len);
@@ -92,7 +93,7 @@ static void foreign_formats_are_named_and_refused(void **state)
 
 static void raw_file_with_odd_length_ends_in_zeros(void **state)
 {
-	struct mobo_error err = { 0 };
+	struct mobo_error err = {0};
 	char data[1000], buf[1024];
 	struct mobo_image *img;
 	int fd;
@@ -116,8 +117,8 @@ static void raw_file_with_odd_length_ends_in_zeros(void **state)
 
 static void guest_cannot_turn_raw_into_qcow2(void **state)
 {
-	struct mobo_error err = { 0 };
-	char buf[512] = "QFI\xfb\0\0\0\3", zeros[4096] = { 0 };
+	struct mobo_error err = {0};
+	char buf[512] = "QFI\xfb\0\0\0\3", zeros[4096] = {0};
 	int fd = memory_file(zeros, sizeof(zeros));
 	struct mobo_image *img = mobo_image_create_from_fds(&fd, 1, 0, &err);
 
@@ -133,8 +134,8 @@ static void guest_cannot_turn_raw_into_qcow2(void **state)
 
 static void readonly_image_refuses_writes(void **state)
 {
-	struct mobo_error err = { 0 };
-	char zeros[4096] = { 0 };
+	struct mobo_error err = {0};
+	char zeros[4096] = {0};
 	int fd = memory_file(zeros, sizeof(zeros));
 	struct mobo_image *img = mobo_image_create_from_fds(&fd, 1, MOBO_IMAGE_READONLY, &err);
 
@@ -154,32 +155,32 @@ static void headers_that_lie_are_refused(void **state)
 		size_t len;
 		const char *says;
 	} lies[] = {
-		{ 4, "\0\0\0\7", 4, "version" },
-		{ 20, "\0\0\0\x30", 4, "cluster size" },
-		{ 20, "\0\0\0\x8", 4, "cluster size" },
-		{ 24, "\x7f\xff\xff\xff\xff\xff\xff\xff", 8, "virtual size" },
-		{ 24, "\0\0\x7f\xff\0\0\0\0", 8, "L1 table too small" },
-		{ 32, "\0\0\0\1", 4, "encrypted" },
-		{ 36, "\xff\xff\xff\xff", 4, "L1 table" },
-		{ 40, "\0\0\0\0\0\1\0\1", 8, "L1 table" },
-		{ 40, "\0\0\xff\0\0\0\0\0", 8, "L1 table" },
-		{ 48, "\0\0\xff\0\0\0\0\0", 8, "reference count table" },
-		{ 56, "\xff\xff\xff\xff", 4, "reference count table" },
-		{ 56, "\0\0\0\0", 4, "reference count table" },
-		{ 60, "\xff\0\0\0", 4, "snapshots" },
-		{ 72, "\0\0\0\0\0\0\0\1", 8, "not cleanly closed" },
-		{ 72, "\0\0\0\0\0\0\0\2", 8, "corrupt" },
-		{ 72, "\0\0\0\0\0\0\0\4", 8, "external data file" },
-		{ 72, "\0\0\0\0\0\0\0\x10", 8, "extended L2" },
-		{ 72, "\0\0\0\0\0\0\1\0", 8, "not known" },
-		{ 96, "\0\0\0\7", 4, "reference count width" },
-		{ 100, "\0\0\0\x10", 4, "header length" },
-		{ 8, "\0\0\0\0\0\0\2\0\0\0\xff\xff", 12, "backing file name" },
+		{4, "\0\0\0\7", 4, "version"},
+		{20, "\0\0\0\x30", 4, "cluster size"},
+		{20, "\0\0\0\x8", 4, "cluster size"},
+		{24, "\x7f\xff\xff\xff\xff\xff\xff\xff", 8, "virtual size"},
+		{24, "\0\0\x7f\xff\0\0\0\0", 8, "L1 table too small"},
+		{32, "\0\0\0\1", 4, "encrypted"},
+		{36, "\xff\xff\xff\xff", 4, "L1 table"},
+		{40, "\0\0\0\0\0\1\0\1", 8, "L1 table"},
+		{40, "\0\0\xff\0\0\0\0\0", 8, "L1 table"},
+		{48, "\0\0\xff\0\0\0\0\0", 8, "reference count table"},
+		{56, "\xff\xff\xff\xff", 4, "reference count table"},
+		{56, "\0\0\0\0", 4, "reference count table"},
+		{60, "\xff\0\0\0", 4, "snapshots"},
+		{72, "\0\0\0\0\0\0\0\1", 8, "not cleanly closed"},
+		{72, "\0\0\0\0\0\0\0\2", 8, "corrupt"},
+		{72, "\0\0\0\0\0\0\0\4", 8, "external data file"},
+		{72, "\0\0\0\0\0\0\0\x10", 8, "extended L2"},
+		{72, "\0\0\0\0\0\0\1\0", 8, "not known"},
+		{96, "\0\0\0\7", 4, "reference count width"},
+		{100, "\0\0\0\x10", 4, "header length"},
+		{8, "\0\0\0\0\0\0\2\0\0\0\xff\xff", 12, "backing file name"},
 	};
 
 	for (unsigned k = 0; k < sizeof(lies) / sizeof(lies[0]); k++) {
 		struct mobo_image_chain chain;
-		struct mobo_error err = { 0 };
+		struct mobo_error err = {0};
 
 		make_qcow2("lie", 4 << 20, NULL);
 		poke("lie", lies[k].off, lies[k].bytes, lies[k].len);
@@ -193,21 +194,21 @@ static void headers_that_lie_are_refused(void **state)
 static void dirty_image_can_be_read(void **state)
 {
 	struct mobo_image_chain chain;
-	struct mobo_error err = { 0 };
+	struct mobo_error err = {0};
 
 	make_qcow2("dirty", 1 << 20, NULL);
 	poke("dirty", 72, "\0\0\0\0\0\0\0\1", 8);
 	assert_int_equal(mobo_image_open_chain(in_dir("dirty"), 0, &chain, &err), -ENOTSUP);
 	assert_non_null(strstr(err.text, "qemu-img check -r all"));
-	assert_int_equal(
-		mobo_image_open_chain(in_dir("dirty"), MOBO_IMAGE_READONLY, &chain, &err), 0);
+	assert_int_equal(mobo_image_open_chain(in_dir("dirty"), MOBO_IMAGE_READONLY, &chain, &err),
+			 0);
 	mobo_image_chain_close(&chain);
 }
 
 static void autoclear_bits_are_cleared_by_the_first_write(void **state)
 {
 	struct mobo_image_chain chain;
-	struct mobo_error err = { 0 };
+	struct mobo_error err = {0};
 	struct mobo_image *img;
 	uint8_t bits[8];
 
@@ -227,7 +228,7 @@ static void autoclear_bits_are_cleared_by_the_first_write(void **state)
 static void chains_resolve_names_and_find_loops(void **state)
 {
 	struct mobo_image_chain chain;
-	struct mobo_error err = { 0 };
+	struct mobo_error err = {0};
 	char buf[512];
 	struct mobo_image *img;
 
@@ -262,8 +263,8 @@ static void chains_resolve_names_and_find_loops(void **state)
 static void raw_backing_file_is_taken_as_raw(void **state)
 {
 	struct mobo_image_chain chain;
-	struct mobo_error err = { 0 };
-	struct mobo_image_new raw = { .format = MOBO_IMAGE_RAW, .size = 1 << 20 };
+	struct mobo_error err = {0};
+	struct mobo_image_new raw = {.format = MOBO_IMAGE_RAW, .size = 1 << 20};
 	char buf[8];
 
 	/* The guest of the base wrote something that looks like qcow2; the header says raw. */
@@ -283,7 +284,7 @@ static void raw_backing_file_is_taken_as_raw(void **state)
 static void images_lock_each_other_out(void **state)
 {
 	struct mobo_image_chain one, two;
-	struct mobo_error err = { 0 };
+	struct mobo_error err = {0};
 
 	make_qcow2("base", 1 << 20, NULL);
 	make_qcow2("x", 0, "base");
@@ -300,8 +301,8 @@ static void images_lock_each_other_out(void **state)
 
 static void new_images_do_not_replace_files(void **state)
 {
-	struct mobo_image_new what = { .format = MOBO_IMAGE_QCOW2, .size = 1 << 20 };
-	struct mobo_error err = { 0 };
+	struct mobo_image_new what = {.format = MOBO_IMAGE_QCOW2, .size = 1 << 20};
+	struct mobo_error err = {0};
 
 	make_qcow2("there", 1 << 20, NULL);
 	assert_int_equal(mobo_image_new(in_dir("there"), &what, &err), -EEXIST);
@@ -323,8 +324,8 @@ static int make_dir(void **state)
 
 static int remove_dir(void **state)
 {
-	static const char *const names[] = { "lie", "dirty", "auto", "a", "b", "c", "base",
-					     "over", "x", "y", "there" };
+	static const char *const names[] = {"lie",  "dirty", "auto", "a", "b",	  "c",
+					    "base", "over",  "x",    "y", "there"};
 
 	for (unsigned k = 0; k < sizeof(names) / sizeof(names[0]); k++) {
 		unlink(in_dir(names[k]));

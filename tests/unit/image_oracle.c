@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The image library against qemu-img: random writes, reads, flushes, discards and reopenings are
- * mirrored in memory, then qemu-img must find the image clean and its contents equal. Images made by
- * qemu-img in every shape are written by us. Skipped where there is no qemu-img.
+ * mirrored in memory, then qemu-img must find the image clean and its contents equal. Images made
+ * by qemu-img in every shape are written by us. Skipped where there is no qemu-img.
  */
 #include "mobo/image.h"
 
@@ -91,7 +91,7 @@ static uint32_t rnd(struct mirror *m)
 
 static void open_image(struct mirror *m, const char *name)
 {
-	struct mobo_error err = { 0 };
+	struct mobo_error err = {0};
 
 	if (mobo_image_open_chain(in_dir(name), 0, &m->chain, &err) != 0) {
 		fail_msg("%s: %s", name, err.text);
@@ -149,9 +149,7 @@ static void one_step(struct mirror *m, const char *name)
 	off = at * 512;
 	len = n * 512;
 	switch (rnd(m) % 16) {
-	case 0:
-		assert_int_equal(mobo_image_flush(m->img), 0);
-		break;
+	case 0: assert_int_equal(mobo_image_flush(m->img), 0); break;
 	case 1:
 		assert_int_equal(mobo_image_write_zeroes(m->img, off, len), 0);
 		memset(m->data + off, 0, len);
@@ -233,7 +231,8 @@ static void exercise(const char *name, unsigned steps, unsigned seed)
 static void every_cluster_size_stays_clean(void **state)
 {
 	for (unsigned bits = 9; bits <= 21; bits++) {
-		must("rm -f t.qcow2; qemu-img create -f qcow2 -o compat=%s,cluster_size=%u t.qcow2 20M",
+		must("rm -f t.qcow2; qemu-img create -f qcow2 -o compat=%s,cluster_size=%u t.qcow2 "
+		     "20M",
 		     bits & 1 ? "1.1" : "0.10", 1u << bits);
 		exercise("t.qcow2", 200, bits);
 	}
@@ -251,7 +250,7 @@ static void every_refcount_width_stays_clean(void **state)
 
 static void preallocated_image_is_written_in_place(void **state)
 {
-	static const char *const modes[] = { "metadata", "falloc", "full" };
+	static const char *const modes[] = {"metadata", "falloc", "full"};
 
 	for (unsigned i = 0; i < 3; i++) {
 		must("rm -f t.qcow2; qemu-img create -f qcow2 -o preallocation=%s t.qcow2 10M",
@@ -263,11 +262,15 @@ static void preallocated_image_is_written_in_place(void **state)
 static void compressed_clusters_are_read_and_replaced(void **state)
 {
 	static const char *const options[] = {
-		"compat=0.10", "compat=1.1", "compat=1.1,compression_type=zstd",
-		"compat=1.1,cluster_size=4096", "compat=1.1,compression_type=zstd,cluster_size=2M",
+		"compat=0.10",
+		"compat=1.1",
+		"compat=1.1,compression_type=zstd",
+		"compat=1.1,cluster_size=4096",
+		"compat=1.1,compression_type=zstd,cluster_size=2M",
 	};
 
-	must("for i in $(seq 1 60000); do echo line $i; done > text; head -c 3000000 /dev/urandom >> "
+	must("for i in $(seq 1 60000); do echo line $i; done > text; head -c 3000000 /dev/urandom "
+	     ">> "
 	     "text; truncate -s 12M text");
 	for (unsigned i = 0; i < 5; i++) {
 		must("rm -f t.qcow2; qemu-img convert -c -f raw -O qcow2 -o %s text t.qcow2",
@@ -280,9 +283,10 @@ static void backing_files_show_through(void **state)
 {
 	must("rm -f base.qcow2 mid.qcow2 t.qcow2; head -c 5000192 /dev/urandom > base.raw");
 	for (unsigned i = 0; i < 3; i++) {
-		static const char *const compat[] = { "0.10", "1.1", "1.1,cluster_size=4096" };
+		static const char *const compat[] = {"0.10", "1.1", "1.1,cluster_size=4096"};
 
-		must("rm -f t.qcow2 mid.qcow2; qemu-img create -f qcow2 -F raw -b base.raw mid.qcow2 7M;"
+		must("rm -f t.qcow2 mid.qcow2; qemu-img create -f qcow2 -F raw -b base.raw "
+		     "mid.qcow2 7M;"
 		     "qemu-io -c 'write -P 7 4M 300k' -c 'write -z 1M 64k' mid.qcow2;"
 		     "qemu-img create -f qcow2 -F qcow2 -b mid.qcow2 -o compat=%s t.qcow2 12M",
 		     compat[i]);
@@ -300,9 +304,9 @@ static void snapshots_keep_what_they_saw(void **state)
 	FILE *f;
 
 	for (unsigned i = 0; i < 4; i++) {
-		static const char *const options[] = { "compat=1.1", "compat=0.10",
-						       "cluster_size=512",
-						       "refcount_bits=2,cluster_size=4096" };
+		static const char *const options[] = {"compat=1.1", "compat=0.10",
+						      "cluster_size=512",
+						      "refcount_bits=2,cluster_size=4096"};
 
 		must("rm -f t.qcow2; qemu-img create -f qcow2 -o %s t.qcow2 8M", options[i]);
 		start(&m, "t.qcow2", i);
@@ -331,13 +335,13 @@ static void snapshots_keep_what_they_saw(void **state)
 
 static void own_images_please_qemu(void **state)
 {
-	static const uint32_t sizes[] = { 0, 512, 4096, 2 << 20 };
+	static const uint32_t sizes[] = {0, 512, 4096, 2 << 20};
 
 	for (unsigned i = 0; i < 4; i++) {
-		struct mobo_image_new what = { .format = MOBO_IMAGE_QCOW2,
-					       .size = 30 << 20,
-					       .cluster_size = sizes[i] };
-		struct mobo_error err = { 0 };
+		struct mobo_image_new what = {.format = MOBO_IMAGE_QCOW2,
+					      .size = 30 << 20,
+					      .cluster_size = sizes[i]};
+		struct mobo_error err = {0};
 
 		must("rm -f t.qcow2 over.qcow2");
 		assert_int_equal(mobo_image_new(in_dir("t.qcow2"), &what, &err), 0);
@@ -355,7 +359,7 @@ static void own_images_please_qemu(void **state)
 
 static void images_grow(void **state)
 {
-	struct mobo_error err = { 0 };
+	struct mobo_error err = {0};
 	struct mirror m;
 	uint64_t old;
 
@@ -387,12 +391,12 @@ static void images_grow(void **state)
 static void kill_leaves_leaks_at_worst(void **state)
 {
 	for (unsigned i = 0; i < 12; i++) {
-		static const char *const options[] = { "cluster_size=65536", "cluster_size=512",
-						       "cluster_size=4096,backing_file=base.raw,"
-						       "backing_fmt=raw" };
-		_Atomic uint64_t *done = mmap(NULL, 4096, PROT_READ | PROT_WRITE,
-					      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-		struct mirror m = { .seed = i };
+		static const char *const options[] = {"cluster_size=65536", "cluster_size=512",
+						      "cluster_size=4096,backing_file=base.raw,"
+						      "backing_fmt=raw"};
+		_Atomic uint64_t *done =
+			mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+		struct mirror m = {.seed = i};
 		pid_t pid;
 		int r;
 
@@ -443,10 +447,10 @@ static void kill_leaves_leaks_at_worst(void **state)
 
 static void full_disk_loses_nothing(void **state)
 {
-	struct mobo_error err = { 0 };
-	struct mobo_image_new what = { .format = MOBO_IMAGE_QCOW2, .size = 64 << 20 };
+	struct mobo_error err = {0};
+	struct mobo_image_new what = {.format = MOBO_IMAGE_QCOW2, .size = 64 << 20};
 	char *block = malloc(65536);
-	struct mirror m = { 0 };
+	struct mirror m = {0};
 	uint64_t ok = 0;
 	int r = 0;
 
@@ -484,17 +488,21 @@ static void full_disk_loses_nothing(void **state)
 static void locks_keep_qemu_out(void **state)
 {
 	struct mobo_image_chain chain, second;
-	struct mobo_error err = { 0 };
+	struct mobo_error err = {0};
 
 	must("rm -f t.qcow2; qemu-img create -f qcow2 t.qcow2 1M");
 	assert_int_equal(mobo_image_open_chain(in_dir("t.qcow2"), 0, &chain, &err), 0);
 	must("qemu-io -c 'write 0 512' t.qcow2 2>&1 | grep -q lock");
 	assert_int_equal(mobo_image_open_chain(in_dir("t.qcow2"), 0, &second, &err), -EBUSY);
-	assert_int_equal(mobo_image_open_chain(in_dir("t.qcow2"), MOBO_IMAGE_READONLY, &second, &err),
+	assert_int_equal(mobo_image_open_chain(in_dir("t.qcow2"), MOBO_IMAGE_READONLY, &second,
+					       &err),
 			 -EBUSY);
 	mobo_image_chain_close(&chain);
-	assert_int_equal(mobo_image_open_chain(in_dir("t.qcow2"), MOBO_IMAGE_READONLY, &chain, &err), 0);
-	assert_int_equal(mobo_image_open_chain(in_dir("t.qcow2"), MOBO_IMAGE_READONLY, &second, &err),
+	assert_int_equal(mobo_image_open_chain(in_dir("t.qcow2"), MOBO_IMAGE_READONLY, &chain,
+					       &err),
+			 0);
+	assert_int_equal(mobo_image_open_chain(in_dir("t.qcow2"), MOBO_IMAGE_READONLY, &second,
+					       &err),
 			 0);
 	mobo_image_chain_close(&second);
 	assert_int_not_equal(run("qemu-io -c 'write 0 512' t.qcow2"), 0);
@@ -540,7 +548,8 @@ int main(int argc, char **argv)
 	if (argc > 1) {
 		cmocka_set_test_filter(argv[1]);
 	}
-	if (system("qemu-img --version >/dev/null 2>&1 && qemu-io --version >/dev/null 2>&1") != 0) {
+	if (system("qemu-img --version >/dev/null 2>&1 && qemu-io --version >/dev/null 2>&1") !=
+	    0) {
 		return 77;
 	}
 	return cmocka_run_group_tests(tests, make_dir, remove_dir);

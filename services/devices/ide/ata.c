@@ -45,7 +45,8 @@ static void cmd_read_write(struct ide *i, unsigned how)
 		n |= (uint32_t)i->drive->sector_count[1] << 8;
 	}
 	n = n ? n : ext ? 65536 : 256;
-	if (((how & RW_MULTIPLE) && i->drive->multiple == 0) || ((how & RW_WRITE) && i->unit->readonly)) {
+	if (((how & RW_MULTIPLE) && i->drive->multiple == 0) ||
+	    ((how & RW_WRITE) && i->unit->readonly)) {
 		ide_fail(i, ER_ABRT);
 		return;
 	}
@@ -225,8 +226,8 @@ static void cmd_check_power(struct ide *i, unsigned arg)
 static bool set_transfer_mode(struct ide_drive *v)
 {
 	uint8_t mode = v->sector_count[0];
-	bool known = mode <= 1 || (mode >= 0x08 && mode <= 0x0c) || (mode >= 0x20 && mode <= 0x22) ||
-		     (mode >= 0x40 && mode <= 0x45);
+	bool known = mode <= 1 || (mode >= 0x08 && mode <= 0x0c) ||
+		     (mode >= 0x20 && mode <= 0x22) || (mode >= 0x40 && mode <= 0x45);
 
 	if (known) {
 		v->transfer_mode = mode;

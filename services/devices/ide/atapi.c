@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Packet commands of the CD-ROM drive (MMC-3; SPC-2 for the general ones; ATA/ATAPI-7 volume 1, 6.25
- * for the protocol).
+ * Packet commands of the CD-ROM drive (MMC-3; SPC-2 for the general ones; ATA/ATAPI-7 volume
+ * 1, 6.25 for the protocol).
  */
 #include <string.h>
 

@@ -62,7 +62,7 @@ void ide_cd_inquiry(struct ide *i)
 		return;
 	}
 	memset(p, 0, 36);
-	p[0] = 5; /* CD/DVD */
+	p[0] = 5;    /* CD/DVD */
 	p[1] = 0x80; /* removable */
 	p[3] = 0x21; /* ATAPI response format */
 	p[4] = 31;
@@ -76,7 +76,7 @@ void ide_cd_inquiry(struct ide *i)
 
 static unsigned page_errors(uint8_t *p)
 {
-	static const uint8_t page[8] = { 0x01, 6, 0, 5 }; /* five retries */
+	static const uint8_t page[8] = {0x01, 6, 0, 5}; /* five retries */
 
 	memcpy(p, page, sizeof(page));
 	return sizeof(page);
@@ -84,7 +84,7 @@ static unsigned page_errors(uint8_t *p)
 
 static unsigned page_audio(uint8_t *p)
 {
-	static const uint8_t page[16] = { 0x0e, 14, 0x04, 0, 0, 0, 0, 75, 1, 0xff, 2, 0xff };
+	static const uint8_t page[16] = {0x0e, 14, 0x04, 0, 0, 0, 0, 75, 1, 0xff, 2, 0xff};
 
 	memcpy(p, page, sizeof(page));
 	return sizeof(page);
@@ -98,7 +98,7 @@ static unsigned page_capabilities(const struct ide *i, uint8_t *p)
 	p[2] = 0x3b; /* reads CD-R, CD-RW, DVD-ROM, DVD-R, DVD-RAM */
 	p[4] = 0x70; /* mode 2 forms 1 and 2, multi-session */
 	p[6] = (uint8_t)(0x29 | (i->drive->locked ? 2 : 0)); /* tray, eject, lock */
-	put16(p + 8, 706 * 4); /* maximum speed, kB/s */
+	put16(p + 8, 706 * 4);				     /* maximum speed, kB/s */
 	put16(p + 10, 2);
 	put16(p + 12, 512); /* buffer, KiB */
 	put16(p + 14, 706 * 4);
@@ -171,7 +171,7 @@ static unsigned toc_session(uint8_t *p, bool msf)
 /* The lead-in's Q channel: points A0, A1, A2 and the track; always in minutes. */
 static unsigned toc_full(const struct ide *i, uint8_t *p)
 {
-	static const uint8_t points[] = { 0xa0, 0xa1, 0xa2, 0x01 };
+	static const uint8_t points[] = {0xa0, 0xa1, 0xa2, 0x01};
 	unsigned len = 4;
 
 	p[2] = p[3] = 1;
@@ -258,9 +258,7 @@ static unsigned describe(const struct ide *i, unsigned code, unsigned profile, u
 		put16(p + 8, PROFILE_CD_ROM);
 		p[10] = cd;
 		return put_feature(p, code, 0x03, 8);
-	case 0x0001: /* core: ATAPI */
-		put32(p + 4, 2);
-		return put_feature(p, code, 0x03, 4);
+	case 0x0001: /* core: ATAPI */ put32(p + 4, 2); return put_feature(p, code, 0x03, 4);
 	case 0x0003: /* removable medium: tray, eject, lock */
 		p[4] = 0x29;
 		return put_feature(p, code, 0x03, 4);
@@ -268,26 +266,23 @@ static unsigned describe(const struct ide *i, unsigned code, unsigned profile, u
 		put32(p + 4, IDE_CD_BLOCK);
 		put16(p + 8, 1);
 		return put_feature(p, code, cd || dvd, 8);
-	case 0x001e: /* CD read */
-		return put_feature(p, code, cd, 4);
-	case 0x001f: /* DVD read */
-		return put_feature(p, code, dvd, 0);
+	case 0x001e: /* CD read */ return put_feature(p, code, cd, 4);
+	case 0x001f: /* DVD read */ return put_feature(p, code, dvd, 0);
 	case 0x0100: /* power management */
-	case 0x0105: /* time-out */
-		return put_feature(p, code, 0x03, 0);
+	case 0x0105: /* time-out */ return put_feature(p, code, 0x03, 0);
 	default: return 0;
 	}
 }
 
 void ide_cd_configuration(struct ide *i)
 {
-	static const uint16_t codes[] = { 0x0000, 0x0001, 0x0003, 0x0010,
-					  0x001e, 0x001f, 0x0100, 0x0105 };
+	static const uint16_t codes[] = {0x0000, 0x0001, 0x0003, 0x0010,
+					 0x001e, 0x001f, 0x0100, 0x0105};
 	uint8_t *p = i->c->data;
 	unsigned which = p[1] & 3, start = get16(p + 2), allocated = get16(p + 7), len = 8;
-	unsigned profile = !ide_cd_ready(i)  ? 0 :
-			   ide_cd_is_dvd(i) ? PROFILE_DVD_ROM :
-					      PROFILE_CD_ROM;
+	unsigned profile = !ide_cd_ready(i)   ? 0
+			   : ide_cd_is_dvd(i) ? PROFILE_DVD_ROM
+					      : PROFILE_CD_ROM;
 
 	if (which == 3) {
 		ide_atapi_fail(i, 0x5, 0x24, 0);
@@ -325,9 +320,9 @@ void ide_cd_disc_information(struct ide *i)
 	}
 	memset(p, 0, 34);
 	put16(p, 32);
-	p[2] = 0x0e; /* complete disc, complete last session */
+	p[2] = 0x0e;		       /* complete disc, complete last session */
 	p[3] = p[4] = p[5] = p[6] = 1; /* first track, sessions, tracks of the last session */
-	p[7] = 0x20; /* unrestricted use */
+	p[7] = 0x20;		       /* unrestricted use */
 	memset(p + 16, 0xff, 8);
 	ide_atapi_send(i, 34, allocated);
 }
@@ -340,8 +335,8 @@ void ide_cd_track_information(struct ide *i)
 	memset(p, 0, 36);
 	put16(p, 34);
 	p[2] = p[3] = 1; /* track, session */
-	p[5] = 4; /* data, uninterrupted */
-	p[6] = 1; /* mode 1 */
+	p[5] = 4;	 /* data, uninterrupted */
+	p[6] = 1;	 /* mode 1 */
 	put32(p + 24, (uint32_t)i->unit->n_blocks);
 	ide_atapi_send(i, 36, allocated);
 }
@@ -400,9 +395,9 @@ void ide_cd_dvd_structure(struct ide *i)
 	memset(p, 0, len);
 	put16(p, len - 2);
 	if (format == 0) {
-		p[4] = 0x01; /* DVD-ROM, part version 1 */
-		p[5] = 0x0f; /* 120 mm, maximum rate not specified */
-		p[6] = 0x01; /* one layer, embossed */
+		p[4] = 0x01;		/* DVD-ROM, part version 1 */
+		p[5] = 0x0f;		/* 120 mm, maximum rate not specified */
+		p[6] = 0x01;		/* one layer, embossed */
 		put32(p + 8, 0x030000); /* first and last physical sector */
 		put32(p + 12, (uint32_t)(0x030000 + i->unit->n_blocks - 1));
 	}

@@ -17,7 +17,7 @@ bool ide_cd_ready(const struct ide *i)
 
 static uint8_t next_event(struct ide_drive *v)
 {
-	static const uint8_t order[] = { EVENT_MEDIA_REMOVAL, EVENT_NEW_MEDIA, EVENT_EJECT_REQUEST };
+	static const uint8_t order[] = {EVENT_MEDIA_REMOVAL, EVENT_NEW_MEDIA, EVENT_EJECT_REQUEST};
 
 	for (unsigned k = 0; k < sizeof(order); k++) {
 		if (v->media_events & (1u << order[k])) {

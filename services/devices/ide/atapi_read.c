@@ -37,7 +37,8 @@ static uint64_t msf_to_lba(const uint8_t *p)
 void ide_cd_read_cd(struct ide *i)
 {
 	const uint8_t *p = i->c->data;
-	uint64_t lba = (uint64_t)p[2] << 24 | (uint64_t)p[3] << 16 | (uint64_t)p[4] << 8 | p[5], end;
+	uint64_t lba = (uint64_t)p[2] << 24 | (uint64_t)p[3] << 16 | (uint64_t)p[4] << 8 | p[5],
+		 end;
 	uint32_t n = (uint32_t)p[6] << 16 | (uint32_t)p[7] << 8 | p[8];
 	uint8_t parts = p[9] & 0xf8, subchannel = p[10] & 7, type = p[1] >> 2 & 7;
 

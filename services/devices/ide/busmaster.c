@@ -68,7 +68,7 @@ static long walk(struct mobo_dev *d, struct prd_cursor *at, uint32_t limit, stru
 				break;
 			}
 			job->gpa[job->n_iov] = at->addr;
-			job->iov[job->n_iov++] = (struct iovec){ p, part };
+			job->iov[job->n_iov++] = (struct iovec){p, part};
 		}
 		at->addr += (uint32_t)part;
 		at->left -= (uint32_t)part;
@@ -79,7 +79,7 @@ static long walk(struct mobo_dev *d, struct prd_cursor *at, uint32_t limit, stru
 
 static struct prd_cursor cursor(const struct ide_channel *c)
 {
-	return (struct prd_cursor){ c->prd_next, c->prd_addr, c->prd_left, c->prd_last };
+	return (struct prd_cursor){c->prd_next, c->prd_addr, c->prd_left, c->prd_last};
 }
 
 long ide_dma_gather(struct ide *i, uint32_t limit, uint32_t unit, bool to_guest)
@@ -244,6 +244,6 @@ void ide_bm_status_write(struct mobo_dev *d, const struct mobo_reg *r, uint64_t 
 
 	/* Error and interrupt are cleared by ones, the drives' DMA bits are storage. */
 	i.c->bm_status &= (uint8_t) ~(val & (BM_ERROR | BM_IRQ));
-	i.c->bm_status = (uint8_t)((i.c->bm_status & ~(BM_DMA0 | BM_DMA1)) |
-				   (val & (BM_DMA0 | BM_DMA1)));
+	i.c->bm_status =
+		(uint8_t)((i.c->bm_status & ~(BM_DMA0 | BM_DMA1)) | (val & (BM_DMA0 | BM_DMA1)));
 }

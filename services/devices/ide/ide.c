@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * IDE function of the 82371SB (PIIX3, Intel 290550): two channels at the legacy ports with IRQ 14 and
- * 15, bus master at BAR 4; on them ATA-7 disks and an ATAPI CD-ROM drive (MMC-3).
+ * IDE function of the 82371SB (PIIX3, Intel 290550): two channels at the legacy ports with IRQ 14
+ * and 15, bus master at BAR 4; on them ATA-7 disks and an ATAPI CD-ROM drive (MMC-3).
  *
  * Not modelled: timing (IDETIM and SIDETIM are storage; the channels answer whether or not they are
- * enabled there), Ultra DMA's difference from other DMA, the HOST PROTECTED AREA but for READ NATIVE
- * MAX, SECURITY, queued commands, audio, ECC bytes of raw CD sectors. A disk's images and their
- * configuration keys: unit.c.
+ * enabled there), Ultra DMA's difference from other DMA, the HOST PROTECTED AREA but for READ
+ * NATIVE MAX, SECURITY, queued commands, audio, ECC bytes of raw CD sectors. A disk's images and
+ * their configuration keys: unit.c.
  *
  * Host I/O is done by one thread a channel (worker.c); the registers never wait for it, but for a
  * reset, a stopped bus master, a pause and a change of medium, which need it to be over.
@@ -19,7 +19,7 @@
 struct ide ide_channel(struct mobo_dev *d, unsigned n)
 {
 	struct ide_state *s = mobo_dev_state(d);
-	struct ide i = { .d = d, .n = n, .c = &s->channel[n] };
+	struct ide i = {.d = d, .n = n, .c = &s->channel[n]};
 
 	ide_select(&i);
 	return i;
@@ -37,8 +37,8 @@ void ide_select(struct ide *i)
 
 /* -- Regions, lines, PCI -- */
 
-static unsigned data_read_string(struct mobo_dev *d, unsigned region, uint64_t offset, unsigned size,
-				 void *buf, unsigned count)
+static unsigned data_read_string(struct mobo_dev *d, unsigned region, uint64_t offset,
+				 unsigned size, void *buf, unsigned count)
 {
 	struct ide i = ide_channel(d, region / 2);
 
@@ -72,15 +72,15 @@ static unsigned data_write_string(struct mobo_dev *d, unsigned region, uint64_t 
 	return count;
 }
 
-#define COMMAND_BLOCK(name_, base_)                                                                \
-	{                                                                                          \
-		.name = name_, .kind = MOBO_REGION_PIO, .base = base_, .len = 8, .priority = 1,    \
-		.read = ide_command_read, .write = ide_command_write,                              \
-		.read_string = data_read_string, .write_string = data_write_string,                \
+#define COMMAND_BLOCK(name_, base_)                                                             \
+	{                                                                                       \
+		.name = name_, .kind = MOBO_REGION_PIO, .base = base_, .len = 8, .priority = 1, \
+		.read = ide_command_read, .write = ide_command_write,                           \
+		.read_string = data_read_string, .write_string = data_write_string,             \
 	}
-#define CONTROL_BLOCK(name_, base_)                                                                \
-	{                                                                                          \
-		.name = name_, .kind = MOBO_REGION_PIO, .base = base_, .len = 1, .priority = 1,    \
+#define CONTROL_BLOCK(name_, base_)                                                             \
+	{                                                                                       \
+		.name = name_, .kind = MOBO_REGION_PIO, .base = base_, .len = 1, .priority = 1, \
 	}
 
 static const struct mobo_region regions[] = {
@@ -88,24 +88,27 @@ static const struct mobo_region regions[] = {
 	[IDE_REGION_CONTROL0] = CONTROL_BLOCK("control0", 0x3f6),
 	[IDE_REGION_COMMAND1] = COMMAND_BLOCK("command1", 0x170),
 	[IDE_REGION_CONTROL1] = CONTROL_BLOCK("control1", 0x376),
-	[IDE_REGION_BUSMASTER] = { .name = "busmaster",
-				   .kind = MOBO_REGION_BAR_IO,
-				   .len = 16,
-				   .priority = 1,
-				   .fn = 0,
-				   .bar = 4 },
+	[IDE_REGION_BUSMASTER] = {.name = "busmaster",
+				  .kind = MOBO_REGION_BAR_IO,
+				  .len = 16,
+				  .priority = 1,
+				  .fn = 0,
+				  .bar = 4},
 };
 
-static const struct mobo_line lines[] = { { MOBO_LINE_ISA, 14 }, { MOBO_LINE_ISA, 15 } };
+static const struct mobo_line lines[] = {{MOBO_LINE_ISA, 14}, {MOBO_LINE_ISA, 15}};
 
 static const struct mobo_pci_config config[] = {
-	{ .offset = 0x06, .len = 2, .reset = 0x0280, .write_mask = 0 }, /* medium DEVSEL#, back-to-back */
-	{ .offset = 0x0d, .len = 1, .reset = 0, .write_mask = 0xf0 }, /* master latency timer */
-	{ .offset = 0x40, .len = 4, .reset = 0, .write_mask = 0xf3fff3ff }, /* IDETIM, both */
-	{ .offset = 0x44, .len = 1, .reset = 0, .write_mask = 0xff }, /* SIDETIM */
+	{.offset = 0x06,
+	 .len = 2,
+	 .reset = 0x0280,
+	 .write_mask = 0}, /* medium DEVSEL#, back-to-back */
+	{.offset = 0x0d, .len = 1, .reset = 0, .write_mask = 0xf0},	  /* master latency timer */
+	{.offset = 0x40, .len = 4, .reset = 0, .write_mask = 0xf3fff3ff}, /* IDETIM, both */
+	{.offset = 0x44, .len = 1, .reset = 0, .write_mask = 0xff},	  /* SIDETIM */
 };
 
-static const struct mobo_pci_function functions[] = { {
+static const struct mobo_pci_function functions[] = {{
 	.device = 1,
 	.function = 1,
 	.vendor_id = 0x8086,
@@ -113,19 +116,19 @@ static const struct mobo_pci_function functions[] = { {
 	.class_code = 0x010180, /* IDE, legacy ports, bus master */
 	.config = config,
 	.n_config = MOBO_ARRAY_LEN(config),
-} };
+}};
 
 /*
- * The command block is not in the table, because accesses to its data register have the width of the
- * access and overlap the registers behind it.
+ * The command block is not in the table, because accesses to its data register have the width of
+ * the access and overlap the registers behind it.
  */
 /* clang-format off */
 #define BUSMASTER(n, at)                                                                           \
 	{ "BMICX" n, IDE_REGION_BUSMASTER, at, 1,                                                  \
 	  offsetof(struct ide_state, channel[at / 8].bm_command), BM_START | BM_READ, NULL,        \
 	  ide_bm_command_write, NULL, false },                                                     \
-	{ "BMISX" n, IDE_REGION_BUSMASTER, at + 2, 1, MOBO_NO_STORAGE, 0xff, ide_bm_status_read,    \
-	  ide_bm_status_write, NULL, false },                                                      \
+	{ "BMISX" n, IDE_REGION_BUSMASTER, at + 2, 1, MOBO_NO_STORAGE, 0xff,                       \
+	  ide_bm_status_read, ide_bm_status_write, NULL, false },                                  \
 	{ "BMIDTPX" n, IDE_REGION_BUSMASTER, at + 4, 4,                                            \
 	  offsetof(struct ide_state, channel[at / 8].bm_table), 0xfffffffc, NULL,                  \
 	  NULL, NULL, false }
@@ -253,7 +256,8 @@ static bool sane(const struct ide *i)
 		       c->op == OP_VERIFY || c->op == OP_FLUSH;
 
 	if (c->phase >= N_PHASES || c->op >= N_OPS || c->io >= N_IOS || c->len > IDE_DATA ||
-	    c->drq_end > c->len || c->pos > c->len || (c->phase != PHASE_IDLE && !i->unit->present) ||
+	    c->drq_end > c->len || c->pos > c->len ||
+	    (c->phase != PHASE_IDLE && !i->unit->present) ||
 	    (c->phase != PHASE_IDLE && (i->unit->cdrom ? disk_op : cd_op))) {
 		return false;
 	}
@@ -278,9 +282,9 @@ static void restored(struct mobo_dev *d)
 	for (unsigned n = 0; n < IDE_UNITS; n++) {
 		struct ide_drive *v = &s->drive[n];
 
-		v->multiple = v->multiple > IDE_MULTIPLE_MAX || (v->multiple & (v->multiple - 1)) ?
-				      0 :
-				      v->multiple;
+		v->multiple = v->multiple > IDE_MULTIPLE_MAX || (v->multiple & (v->multiple - 1))
+				      ? 0
+				      : v->multiple;
 	}
 	for (unsigned n = 0; n < IDE_CHANNELS; n++) {
 		struct ide i = ide_channel(d, n);

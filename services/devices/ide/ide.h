@@ -11,8 +11,13 @@
 #include "mobo/image.h"
 
 enum { IDE_CHANNELS = 2, IDE_UNITS = 4 };
-enum { IDE_REGION_COMMAND0, IDE_REGION_CONTROL0, IDE_REGION_COMMAND1, IDE_REGION_CONTROL1,
-       IDE_REGION_BUSMASTER };
+enum {
+	IDE_REGION_COMMAND0,
+	IDE_REGION_CONTROL0,
+	IDE_REGION_COMMAND1,
+	IDE_REGION_CONTROL1,
+	IDE_REGION_BUSMASTER
+};
 enum { IDE_SECTOR = 512, IDE_CD_BLOCK = 2048, IDE_CD_RAW = 2352 };
 enum { IDE_DATA = 16384, IDE_MULTIPLE_MAX = 16, IDE_TRIM_BLOCKS = 8, IDE_PACKET = 12 };
 
@@ -45,10 +50,10 @@ enum {
 
 enum ide_phase {
 	PHASE_IDLE,
-	PHASE_PIO_IN, /* the guest takes data[pos ... drq_end) */
+	PHASE_PIO_IN,  /* the guest takes data[pos ... drq_end) */
 	PHASE_PIO_OUT, /* the guest gives data[pos ... drq_end) */
-	PHASE_DMA, /* waiting for the bus master */
-	PHASE_IO, /* busy: the worker has a job */
+	PHASE_DMA,     /* waiting for the bus master */
+	PHASE_IO,      /* busy: the worker has a job */
 	N_PHASES,
 };
 
@@ -57,11 +62,11 @@ enum ide_op {
 	OP_NONE,
 	OP_READ, /* disk -> guest; count blocks from lba on */
 	OP_WRITE,
-	OP_SEND, /* data[0 ... len) -> guest */
-	OP_RECEIVE, /* guest -> data, and forgotten (MODE SELECT) */
-	OP_TRIM, /* ranges: guest -> data -> discards */
-	OP_PACKET, /* command packet */
-	OP_CD_READ, /* blocks of 2048 */
+	OP_SEND,	/* data[0 ... len) -> guest */
+	OP_RECEIVE,	/* guest -> data, and forgotten (MODE SELECT) */
+	OP_TRIM,	/* ranges: guest -> data -> discards */
+	OP_PACKET,	/* command packet */
+	OP_CD_READ,	/* blocks of 2048 */
 	OP_CD_READ_RAW, /* blocks of 2352, made around the 2048 */
 	OP_FLUSH,
 	OP_VERIFY,
@@ -71,8 +76,8 @@ enum ide_op {
 /* Job of the worker in PHASE_IO; each can be started again from the state. */
 enum ide_io {
 	IO_NONE,
-	IO_FILL, /* blocks from lba on -> data */
-	IO_DRAIN, /* data[0 ... pos) -> blocks from lba on */
+	IO_FILL,   /* blocks from lba on -> data */
+	IO_DRAIN,  /* data[0 ... pos) -> blocks from lba on */
 	IO_DIRECT, /* blocks from lba on <-> guest memory by the bus master's cursor */
 	IO_FLUSH,
 	IO_VERIFY,
@@ -87,8 +92,8 @@ struct ide_drive {
 	uint8_t status, error;
 	uint8_t intrq;
 	uint8_t heads, sectors; /* current translation */
-	uint8_t multiple; /* sectors a block; 0: not set */
-	uint8_t transfer_mode; /* SET FEATURES 03h */
+	uint8_t multiple;	/* sectors a block; 0: not set */
+	uint8_t transfer_mode;	/* SET FEATURES 03h */
 	uint8_t write_cache, look_ahead;
 	uint8_t smart;
 	uint8_t standby;
@@ -100,21 +105,21 @@ struct ide_drive {
 };
 
 struct ide_channel {
-	uint64_t lba; /* of the block that data[0] belongs to, or that is moved next */
-	uint32_t count; /* blocks from lba on to move still */
+	uint64_t lba;	   /* of the block that data[0] belongs to, or that is moved next */
+	uint32_t count;	   /* blocks from lba on to move still */
 	uint32_t pos, len; /* in data: the guest is at, valid or wanted bytes */
-	uint32_t drq_end; /* end of the DRQ block in data */
+	uint32_t drq_end;  /* end of the DRQ block in data */
 	uint32_t bm_table;
 	uint32_t prd_next, prd_addr, prd_left; /* cursor: next entry, rest of the current region */
-	uint32_t chunk; /* PIO: bytes a DRQ block */
+	uint32_t chunk;			       /* PIO: bytes a DRQ block */
 	uint8_t prd_last;
 	uint8_t bm_command, bm_status;
 	uint8_t select, control;
 	uint8_t phase, op, io;
-	uint8_t dma; /* the command moves its data by DMA */
-	uint8_t durable; /* flush after the last write */
+	uint8_t dma;	   /* the command moves its data by DMA */
+	uint8_t durable;   /* flush after the last write */
 	uint8_t resetting; /* SRST is set */
-	uint8_t lba48; /* the command has 48-bit addresses */
+	uint8_t lba48;	   /* the command has 48-bit addresses */
 	uint8_t data[IDE_DATA];
 };
 
@@ -127,20 +132,20 @@ struct ide_state {
 struct ide_unit {
 	bool present, cdrom, readonly;
 	struct mobo_image *image; /* NULL: no medium */
-	uint64_t n_blocks; /* of 512 or 2048 bytes */
+	uint64_t n_blocks;	  /* of 512 or 2048 bytes */
 	char serial[21], model[41];
 	bool full_reported; /* the host's disk is full: said once */
 };
 
 enum ide_job_kind { JOB_READ, JOB_WRITE, JOB_FLUSH, JOB_VERIFY, JOB_TRIM };
 enum ide_job_state { JOB_FREE, JOB_QUEUED, JOB_DONE };
-enum { IDE_IOV = 256, IDE_DMA_CHUNK = 1 << 20 };
+enum { IDE_IOV = 1024, IDE_DMA_CHUNK = 1 << 20 };
 
 struct ide_job {
 	enum ide_job_kind kind;
 	struct mobo_image *image;
 	uint64_t off, len; /* bytes */
-	bool flush; /* after a write */
+	bool flush;	   /* after a write */
 	unsigned n_iov;
 	struct iovec iov[IDE_IOV];
 	uint64_t gpa[IDE_IOV]; /* where an element lies; main thread only */
@@ -154,7 +159,7 @@ struct ide_worker {
 	bool started;
 	pthread_mutex_t lock;
 	pthread_cond_t work, done;
-	int event; /* eventfd: readable when a job is done */
+	int event;		  /* eventfd: readable when a job is done */
 	enum ide_job_state state; /* under lock */
 	bool quit;
 	struct ide_job job;
@@ -179,7 +184,7 @@ void ide_select(struct ide *i); /* drive and unit from the device register */
 
 /* worker.c */
 int ide_worker_start(struct ide_worker **ret);
-void ide_worker_stop(struct ide_worker *w); /* waits for the job; frees */
+void ide_worker_stop(struct ide_worker *w);   /* waits for the job; frees */
 void ide_worker_submit(struct ide_worker *w); /* w->job is filled */
 /* Take a finished job; wait: until it is. False: there is none. */
 bool ide_worker_take(struct ide_worker *w, bool wait);
@@ -203,13 +208,14 @@ void ide_drive_reset(struct ide_unit *u, struct ide_drive *drive, bool hard);
 void ide_diagnose(struct ide *i);
 
 /* transfer.c: data phases */
-void ide_done(struct ide *i); /* command completed; interrupt */
+void ide_done(struct ide *i);		     /* command completed; interrupt */
 void ide_fail(struct ide *i, uint8_t error); /* ATA error; interrupt */
 void ide_start_io(struct ide *i, enum ide_io io);
 void ide_advance(struct ide_channel *c, uint64_t n_blocks); /* that many were moved */
-void ide_begin(struct ide *i); /* first data phase of i->c->op */
+void ide_begin(struct ide *i);				    /* first data phase of i->c->op */
 void ide_io_completed(struct ide *i, int result);
-void ide_drain(struct ide *i, bool complete); /* wait for the worker; then finish or forget its job */
+void ide_drain(struct ide *i,
+	       bool complete); /* wait for the worker; then finish or forget its job */
 unsigned ide_data_read(struct ide *i, void *buf, unsigned len);
 unsigned ide_data_write(struct ide *i, const void *buf, unsigned len);
 void ide_send(struct ide *i, unsigned len, unsigned chunk); /* i->c->data is filled */

@@ -92,10 +92,11 @@ void ide_identify(struct ide *i, uint8_t *p)
 	put(p, 80, 0x00f0); /* ATA/ATAPI-4 to -7 */
 	put(p, 81, 0x0016);
 	put(p, 82, 0x0069 | 0x4000); /* SMART, power management, write cache, look-ahead; NOP */
-	put(p, 83, 0x7400); /* FLUSH CACHE (EXT), 48-bit addresses */
-	put(p, 84, 0x4040); /* WRITE DMA FUA EXT */
-	put(p, 85, 0x4008u | (v->smart ? 1 : 0) | (v->write_cache ? 0x20 : 0) |
-			   (v->look_ahead ? 0x40 : 0));
+	put(p, 83, 0x7400);	     /* FLUSH CACHE (EXT), 48-bit addresses */
+	put(p, 84, 0x4040);	     /* WRITE DMA FUA EXT */
+	put(p, 85,
+	    0x4008u | (v->smart ? 1 : 0) | (v->write_cache ? 0x20 : 0) |
+		    (v->look_ahead ? 0x40 : 0));
 	put(p, 86, 0x3400);
 	put(p, 87, 0x4040);
 	put(p, 93, i->c->select & DEV_DEV ? 0x6300 : 0x600b); /* hardware reset result */

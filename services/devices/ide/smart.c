@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* SMART (ATA/ATAPI-7 volume 1, 6.54): a drive in good health, with a few attributes and empty logs. */
+/* SMART (ATA/ATAPI-7 volume 1, 6.54): a drive in good health, with a few attributes and empty logs.
+ */
 #include <string.h>
 
 #include "ide.h"
@@ -21,12 +22,12 @@ static const struct {
 	uint16_t flags;
 	uint8_t value, threshold;
 } attributes[] = {
-	{ 1, 0x0003, 100, 6 }, /* raw read error rate */
-	{ 3, 0x0003, 100, 0 }, /* spin-up time */
-	{ 5, 0x0003, 100, 36 }, /* reallocated sectors */
-	{ 9, 0x0003, 100, 0 }, /* power-on hours */
-	{ 12, 0x0003, 100, 0 }, /* power cycles */
-	{ 190, 0x0003, 69, 50 }, /* temperature below its limit */
+	{1, 0x0003, 100, 6},   /* raw read error rate */
+	{3, 0x0003, 100, 0},   /* spin-up time */
+	{5, 0x0003, 100, 36},  /* reallocated sectors */
+	{9, 0x0003, 100, 0},   /* power-on hours */
+	{12, 0x0003, 100, 0},  /* power cycles */
+	{190, 0x0003, 69, 50}, /* temperature below its limit */
 };
 
 static void fill_attributes(uint8_t *p, bool thresholds)
@@ -50,7 +51,7 @@ static void fill_attributes(uint8_t *p, bool thresholds)
 		p[367] = 0x1b; /* off-line and self-tests can be asked for */
 		p[368] = 0x03; /* saves before power-saving modes, autosave */
 		p[370] = 0x01; /* has an error log */
-		p[372] = 2; /* minutes a short self-test takes, then a long one */
+		p[372] = 2;    /* minutes a short self-test takes, then a long one */
 		p[373] = 54;
 	}
 	ide_checksum(p);
@@ -80,7 +81,8 @@ void ide_smart(struct ide *i)
 	struct ide_drive *v = i->drive;
 	uint8_t what = v->feature[0];
 
-	if (v->lba_mid[0] != 0x4f || v->lba_high[0] != 0xc2 || (!v->smart && what != SMART_ENABLE)) {
+	if (v->lba_mid[0] != 0x4f || v->lba_high[0] != 0xc2 ||
+	    (!v->smart && what != SMART_ENABLE)) {
 		ide_fail(i, ER_ABRT);
 		return;
 	}

@@ -120,18 +120,19 @@ static bool make_job(struct ide *i, enum ide_io io, struct ide_job *job)
 		n = MOBO_MIN(c->count, IDE_DATA / (raw ? IDE_CD_RAW : block));
 		job->kind = JOB_READ;
 		job->len = n * block;
-		job->iov[0].iov_base = raw ? ((struct ide_priv *)mobo_dev_priv(i->d))->bounce[i->n]
-					   : c->data;
+		job->iov[0].iov_base =
+			raw ? ((struct ide_priv *)mobo_dev_priv(i->d))->bounce[i->n] : c->data;
 		job->iov[0].iov_len = job->len;
 		return true;
 	case IO_DRAIN:
 		job->kind = JOB_WRITE;
 		job->len = c->pos;
-		job->iov[0] = (struct iovec){ c->data, c->pos };
+		job->iov[0] = (struct iovec){c->data, c->pos};
 		job->flush = c->durable && c->count == c->pos / block;
 		return true;
 	case IO_DIRECT:
-		got = ide_dma_gather(i, (uint32_t)MOBO_MIN((uint64_t)c->count * block, IDE_DMA_CHUNK),
+		got = ide_dma_gather(i,
+				     (uint32_t)MOBO_MIN((uint64_t)c->count * block, IDE_DMA_CHUNK),
 				     block, c->op != OP_WRITE);
 		if (got < 0) {
 			ide_dma_fault(i);

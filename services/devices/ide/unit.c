@@ -33,7 +33,7 @@ static int open_image(struct mobo_dev *d, const char *prefix, unsigned unit, boo
 {
 	int fds[MOBO_IMAGE_DEPTH];
 	unsigned n = 0, flags = readonly ? MOBO_IMAGE_READONLY : 0;
-	struct mobo_error err = { 0 };
+	struct mobo_error err = {0};
 	char name[32];
 
 	*ret = NULL;

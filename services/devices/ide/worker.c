@@ -24,7 +24,8 @@ static int verify(const struct ide_job *job)
 	return r;
 }
 
-/* Ranges of DATA SET MANAGEMENT (ATA8-ACS 7.10): 48 bits of LBA, 16 bits of length, little-endian. */
+/* Ranges of DATA SET MANAGEMENT (ATA8-ACS 7.10): 48 bits of LBA, 16 bits of length, little-endian.
+ */
 static int trim(const struct ide_job *job)
 {
 	uint64_t n_sectors = mobo_image_size(job->image) / IDE_SECTOR;
