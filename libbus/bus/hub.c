@@ -53,22 +53,53 @@ static int make_dir(const char *dir)
 	return S_ISDIR(st.st_mode) && st.st_uid == geteuid() && !(st.st_mode & 077) ? 0 : -EPERM;
 }
 
+/* 1: taken; 0: the last owner removed the file meanwhile, try again; -errno. */
+static int try_lock(struct mobo_hub *hub, const char *path)
+{
+	struct stat ours, there;
+
+	hub->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (hub->lock_fd < 0) {
+		return errno == ENOENT ? 0 : -errno;
+	}
+	if (flock(hub->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+		return -EADDRINUSE;
+	}
+	if (fstat(hub->lock_fd, &ours) == 0 && stat(path, &there) == 0 &&
+	    ours.st_ino == there.st_ino) {
+		return 1;
+	}
+	close(hub->lock_fd);
+	hub->lock_fd = -1;
+	return 0;
+}
+
 static int lock_dir(struct mobo_hub *hub, struct mobo_error *err)
 {
 	char path[PATH_MAX], pid[16] = "";
 	ssize_t n;
+	int r = 0;
 
 	snprintf(path, sizeof(path), "%s/lock", hub->dir);
-	hub->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (hub->lock_fd < 0) {
-		return mobo_error_set(err, errno, "cannot open %s: %s", path, strerror(errno));
+	for (unsigned i = 0; r == 0 && i < 100; i++) {
+		r = make_dir(hub->dir);
+		if (r < 0) {
+			return mobo_error_set(err, -r,
+					      "%s must be a directory of ours with mode 0700: %s",
+					      hub->dir, strerror(-r));
+		}
+		r = try_lock(hub, path);
 	}
-	if (flock(hub->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+	if (r == -EADDRINUSE) {
 		n = pread(hub->lock_fd, pid, sizeof(pid) - 1, 0);
 		pid[n > 0 ? n : 0] = '\0';
 		pid[strcspn(pid, "\n")] = '\0';
 		return mobo_error_set(err, EADDRINUSE, "%s is in use by process %s", hub->dir,
 				      pid[0] ? pid : "(unknown)");
+	}
+	if (r <= 0) {
+		r = r ? -r : EBUSY;
+		return mobo_error_set(err, r, "cannot lock %s: %s", path, strerror(r));
 	}
 	snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
 	if (ftruncate(hub->lock_fd, 0) < 0 ||
@@ -104,7 +135,7 @@ static void conn_event(void *arg, unsigned event, int fd)
 }
 
 static int bind_one(struct mobo_hub *hub, struct zsock **ret, const struct zsock_options *zopt,
-		    const char *file, char endpoint[128], struct mobo_error *err)
+		    const char *file, char endpoint[128], int given_fd, struct mobo_error *err)
 {
 	int r, n = snprintf(endpoint, 128, "ipc://%s/%s", hub->dir, file);
 
@@ -113,6 +144,9 @@ static int bind_one(struct mobo_hub *hub, struct zsock **ret, const struct zsock
 				      hub->dir, file);
 	}
 	r = zsock_create(ret, hub->loop, zopt);
+	if (r == 0 && given_fd) {
+		zmq_setsockopt(zsock_handle(*ret), ZMQ_USE_FD, &given_fd, sizeof(given_fd));
+	}
 	r = r < 0 ? r : zsock_bind(*ret, endpoint); /* replaces what a dead owner left */
 	return r < 0 ? mobo_error_set(err, -r, "cannot listen at %s: %s", endpoint, strerror(-r)) :
 		       0;
@@ -133,11 +167,12 @@ static int make_sockets(struct mobo_hub *hub, struct mobo_error *err)
 	int r;
 
 	snprintf(hub->fd_path, sizeof(hub->fd_path), "%s/fd", hub->dir);
-	r = bind_one(hub, &hub->pub, &pub, "pub", hub->pub_endpoint, err);
-	r = r < 0 ? r : bind_one(hub, &hub->log, &pull, "log", hub->log_endpoint, err);
+	r = bind_one(hub, &hub->pub, &pub, "pub", hub->pub_endpoint, 0, err);
+	r = r < 0 ? r : bind_one(hub, &hub->log, &pull, "log", hub->log_endpoint, 0, err);
 	r = r < 0 ? r : tickets_create(&hub->tickets, hub->loop, hub->fd_path, err);
 	/* Last: whoever reaches it finds the others there. */
-	return r < 0 ? r : bind_one(hub, &hub->router, &router, "rpc", hub->endpoint, err);
+	return r < 0 ? r : bind_one(hub, &hub->router, &router, "rpc", hub->endpoint,
+				hub->opt.listen_fd, err);
 }
 
 static void serve_list_nodes(void *arg, struct mobo_request *r, const ProtobufCMessage *body)
@@ -165,13 +200,8 @@ static void serve_list_nodes(void *arg, struct mobo_request *r, const ProtobufCM
 
 static int hub_start(struct mobo_hub *hub, struct mobo_error *err)
 {
-	int r = make_dir(hub->dir);
+	int r = lock_dir(hub, err);
 
-	if (r < 0) {
-		return mobo_error_set(err, -r, "%s must be a directory of ours with mode 0700: %s",
-				      hub->dir, strerror(-r));
-	}
-	r = lock_dir(hub, err);
 	r = r < 0 ? r : write_token(hub, "operator.token", hub->operator_token, err);
 	r = r < 0 ? r : write_token(hub, "observer.token", hub->observer_token, err);
 	if (r == 0 && hub->opt.outside_devices) {
@@ -226,7 +256,7 @@ static void remove_files(struct mobo_hub *hub)
 					    "observer.token", "device.token", "lock"};
 	char path[PATH_MAX];
 
-	for (unsigned i = 0; i < MOBO_ARRAY_LEN(files); i++) {
+	for (unsigned i = hub->opt.listen_fd ? 1 : 0; i < MOBO_ARRAY_LEN(files); i++) {
 		snprintf(path, sizeof(path), "%s/%s", hub->dir, files[i]);
 		unlink(path);
 	}

@@ -142,6 +142,16 @@ void mobo_hub_publish(struct mobo_hub *hub, const char *topic, const ProtobufCMe
 	free(data);
 }
 
+void mobo_hub_forget(struct mobo_hub *hub, const char *topic)
+{
+	struct topic *t = topics_get(hub->topics, topic);
+
+	if (t) {
+		unkeep(NULL, t);
+		topics_remove(hub->topics, topic);
+	}
+}
+
 void hub_publish_node(struct mobo_hub *hub, const struct hub_member *m, const char *verb)
 {
 	Mobo__V1__NodeInfo info = MOBO__V1__NODE_INFO__INIT;

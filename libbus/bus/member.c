@@ -132,6 +132,10 @@ static void connection_lost(struct mobo_bus *bus)
 
 	bus->connected = false;
 	bus->hello_sent = false;
+	if (!bus->joined && !bus->opt.reconnect) { /* before it was answered: nobody will */
+		mobo_error_set(&bus->refused, ECONNRESET, "%s closed the connection", bus->endpoint);
+		bus->joined = true;
+	}
 	if (bus->beat) {
 		mobo_watch_timer(bus->beat, UINT64_MAX);
 	}
@@ -286,6 +290,7 @@ static int probe(const char *endpoint, struct mobo_error *err)
 	return r;
 }
 
+/* connection_lost() ends the wait, where nothing connects again. */
 static int wait_welcome(struct mobo_bus *bus, unsigned timeout_ms, struct mobo_error *err)
 {
 	uint64_t deadline = mobo_monotonic_ns() + timeout_ms * 1000000ull;
@@ -316,7 +321,9 @@ int mobo_bus_connect(struct mobo_bus **ret, struct mobo_loop *loop,
 	struct mobo_bus *bus;
 	int r;
 
-	r = probe(opt->endpoint, err);
+	bool later = opt->reconnect && !timeout_ms;
+
+	r = later ? 0 : probe(opt->endpoint, err);
 	if (r < 0) {
 		return r;
 	}
@@ -339,7 +346,7 @@ int mobo_bus_connect(struct mobo_bus **ret, struct mobo_loop *loop,
 	r = r < 0 ? r : zsock_connect(bus->dealer, opt->endpoint);
 	if (r < 0) {
 		mobo_error_set(err, -r, "cannot connect to %s: %s", opt->endpoint, strerror(-r));
-	} else {
+	} else if (!later) {
 		r = wait_welcome(bus, timeout_ms, err);
 	}
 	if (r < 0) {
@@ -370,7 +377,12 @@ void mobo_bus_close(struct mobo_bus *bus)
 
 uint32_t mobo_bus_node(const struct mobo_bus *bus)
 {
-	return bus->welcome->node;
+	return bus->welcome ? bus->welcome->node : 0;
+}
+
+bool mobo_bus_connected(const struct mobo_bus *bus)
+{
+	return bus->connected;
 }
 
 void mobo_bus_call(struct mobo_bus *bus, uint32_t dst, const ProtobufCMessage *req,
@@ -428,5 +440,8 @@ void mobo_bus_publish_kept(struct mobo_bus *bus, const char *topic, const Protob
 int mobo_bus_redeem(struct mobo_bus *bus, const uint8_t *ticket, size_t ticket_len, int *fds,
 		    unsigned max_fds, struct mobo_error *err)
 {
+	if (!bus->welcome) {
+		return mobo_error_set(err, ENOTCONN, "not connected");
+	}
 	return fds_redeem(bus->welcome->fd_endpoint, ticket, ticket_len, fds, max_fds, err);
 }

@@ -329,6 +329,9 @@ int mobo_bus_subscribe(struct mobo_bus *bus, const char *prefix, uint64_t since_
 	struct subscription *s, **last;
 	int r;
 
+	if (!bus->welcome) {
+		return mobo_error_set(err, ENOTCONN, "not connected");
+	}
 	r = bus->follower ? 0 : follower_create(bus, err);
 	if (r < 0) {
 		return r;

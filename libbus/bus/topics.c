@@ -53,6 +53,40 @@ static unsigned bucket_of(const char *name)
 	return (h ^ h >> 16) % TOPIC_BUCKETS;
 }
 
+static void remove_at(struct topics *t, struct topic **at)
+{
+	struct topic *p = *at;
+
+	*at = p->next;
+	free(p);
+	t->n--;
+}
+
+static void make_room(struct topics *t)
+{
+	for (unsigned i = 0; i < TOPIC_BUCKETS; i++) {
+		for (struct topic **at = &t->buckets[i]; *at;) {
+			if ((*at)->kept) {
+				at = &(*at)->next;
+			} else {
+				remove_at(t, at);
+			}
+		}
+	}
+}
+
+void topics_remove(struct topics *t, const char *name)
+{
+	struct topic **at = &t->buckets[bucket_of(name)];
+
+	while (*at && strcmp((*at)->name, name) != 0) {
+		at = &(*at)->next;
+	}
+	if (*at) {
+		remove_at(t, at);
+	}
+}
+
 struct topic *topics_get(struct topics *t, const char *name)
 {
 	struct topic **bucket = &t->buckets[bucket_of(name)], *p;
@@ -64,9 +98,9 @@ struct topic *topics_get(struct topics *t, const char *name)
 		}
 	}
 	if (t->n >= t->max) {
-		return NULL;
+		make_room(t);
 	}
-	p = calloc(1, sizeof(*p) + len);
+	p = t->n < t->max ? calloc(1, sizeof(*p) + len) : NULL;
 	if (p) {
 		memcpy(p->name, name, len);
 		p->next = *bucket;

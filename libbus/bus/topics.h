@@ -18,8 +18,9 @@ struct topics;
 struct topics *topics_create(unsigned max); /* NULL: out of memory */
 void topics_destroy(struct topics *t);
 void topics_clear(struct topics *t);
-/* Finds, or makes where there is room; NULL. */
+/* Finds, or makes; where it is full, topics without last value are forgotten. NULL: no room. */
 struct topic *topics_get(struct topics *t, const char *name);
+void topics_remove(struct topics *t, const char *name);
 /* Notes tseq; true when numbers between this and the last one seen are missing. */
 bool topics_follow(struct topics *t, const char *name, uint64_t tseq);
 void topics_each(struct topics *t, void (*cb)(void *arg, struct topic *topic), void *arg);

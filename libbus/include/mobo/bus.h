@@ -73,7 +73,11 @@ struct mobo_bus_options {
 	void *arg;
 };
 
-/* Connects, says HELLO and waits for WELCOME (at most timeout_ms). 0 or -errno with err. */
+/*
+ * Connects, says HELLO and waits for WELCOME (at most timeout_ms). 0 or -errno with err; -ENOENT or
+ * -ECONNREFUSED at once when nobody listens there. With reconnect and timeout_ms 0 it returns at
+ * once and connected() tells when the hub was reached, be it started later.
+ */
 int mobo_bus_connect(struct mobo_bus **ret, struct mobo_loop *loop,
 		     const struct mobo_bus_options *opt, unsigned timeout_ms,
 		     struct mobo_error *err);
@@ -158,6 +162,8 @@ struct mobo_hub_options {
 	/* 0: only members whose process cannot be watched send heartbeats, one a second. Else every
 	 * client does, at this interval. */
 	unsigned heartbeat_ms;
+	/* A listening socket that was given to us (socket activation) in place of rpc; 0: none. */
+	int listen_fd;
 };
 
 /* -EADDRINUSE when another process holds the directory's lock (its pid in err). Stale sockets of a
@@ -182,6 +188,8 @@ void mobo_hub_drop(struct mobo_hub *hub, uint32_t node);
  * for replay. */
 void mobo_hub_publish(struct mobo_hub *hub, const char *topic, const ProtobufCMessage *body,
 		      bool keep);
+/* Drops the last value of a topic that is over, and the topic's numbering. */
+void mobo_hub_forget(struct mobo_hub *hub, const char *topic);
 /* Descriptors to be fetched by ticket within 5 s; the hub owns (closes) the fds. */
 int mobo_hub_ticket(struct mobo_hub *hub, const char *const *names, const int *fds, unsigned n,
 		    uint8_t ticket[MOBO_TICKET_LEN]);
