@@ -16,6 +16,7 @@
 
 #include <cmocka.h>
 
+#include "engine.h"
 #include "execute/execute.h"
 #include "execute/segment.h"
 #include "fake_board.h"
@@ -183,5 +184,33 @@ static inline struct outcome rig_raised(struct rig *r)
 			(out) = rig_raised(r);                                                     \
 		}                                                                                  \
 	} while (0)
+
+/*
+ * Runs machine code in the state rig_enter() made, to its end or to the exception that stops it:
+ * every handler halts. Raised error codes as in rig_raised().
+ */
+static inline struct outcome rig_run(struct rig *r, const void *code, unsigned len)
+{
+	static const uint8_t end[] = { 0xcd, 0x40 }; /* INT 40 */
+	struct outcome o;
+
+	memcpy(r->board.ram + RIG_INSN, code, len);
+	memcpy(r->board.ram + RIG_INSN + len, end, sizeof(end));
+	memset(r->board.ram + RIG_HANDLER, 0xf4, 256 * 16);
+	trace_flush_all(r->v);
+	r->v->rip = RIG_INSN;
+	r->v->insn = NULL;
+	r->v->halted = false;
+	r->v->wait_sipi = false;
+	if (mobo_engine_interpreter.run(r->v) != MOBO_EXIT_HALT) {
+		return (struct outcome){ -2, 0 };
+	}
+	o = rig_raised(r);
+	return o.vector == 0x40 ? (struct outcome){ -1, 0 } : o;
+}
+
+/* The same with the bytes given as a list. */
+#define RIG_CODE_RUN(r, ...)                                                                       \
+	rig_run((r), (const uint8_t[]){ __VA_ARGS__ }, sizeof((const uint8_t[]){ __VA_ARGS__ }))
 
 #endif
