@@ -53,7 +53,7 @@ static int parse_uuid(const char *text, uint8_t uuid[16])
 
 int fwcfg_machine_read(struct mobo_dev *d, struct fwcfg_machine *m)
 {
-	const char *uuid = mobo_dev_config(d, "uuid", NULL);
+	const char *uuid = mobo_dev_config(d, "uuid", "");
 	uint64_t cpus = mobo_dev_config_u64(d, "cpus", 1);
 
 	*m = (struct fwcfg_machine){
@@ -64,7 +64,7 @@ int fwcfg_machine_read(struct mobo_dev *d, struct fwcfg_machine *m)
 		.hpet = mobo_dev_config_u64(d, "hpet", 1),
 		.name = mobo_dev_config(d, "name", "mobo"),
 		.manufacturer = mobo_dev_config(d, "manufacturer", "Mobo"),
-		.product = mobo_dev_config(d, "product", "Mobo PC (i440FX + PIIX3)"),
+		.product = mobo_dev_config(d, "product", "PC (i440FX + PIIX3)"),
 		.version = mobo_dev_config(d, "version", "1"),
 		.serial = mobo_dev_config(d, "serial", ""),
 	};
@@ -81,7 +81,7 @@ int fwcfg_machine_read(struct mobo_dev *d, struct fwcfg_machine *m)
 		return -EINVAL;
 	}
 	m->cpus = (unsigned)cpus;
-	if (uuid && parse_uuid(uuid, m->uuid)) {
+	if (*uuid && parse_uuid(uuid, m->uuid)) {
 		mobo_dev_error(d, "\"%s\" is not a UUID", uuid);
 		return -EINVAL;
 	}

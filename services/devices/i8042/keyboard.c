@@ -24,7 +24,7 @@ enum {
 	CMD_RESEND = 0xfe,
 	CMD_RESET = 0xff,
 };
-enum { TYPEMATIC_DEFAULT = 0x2b, SPARE_FOR_RELEASES = 128 };
+enum { TYPEMATIC_DEFAULT = 0x2b, SPARE_FOR_RELEASES = 256 };
 #define MS 1000000ull
 
 static bool is_pressed(const struct keyboard *k, uint16_t key)

@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { PS2_ANSWER = 8, PS2_QUEUE = 256, PS2_ACK = 0xfa, PS2_RESEND = 0xfe, PS2_BAT_OK = 0xaa };
+enum { PS2_ANSWER = 8, PS2_QUEUE = 1024, PS2_ACK = 0xfa, PS2_RESEND = 0xfe, PS2_BAT_OK = 0xaa };
 
 struct ps2_port {
 	uint8_t answer[PS2_ANSWER];

@@ -13,7 +13,7 @@
  * raises NMI). The day of the week follows the date. Divider settings other than 32.768 kHz hold
  * the clock still.
  *
- * Configuration: those of cmos.c; rtc ("utc" or "local"), rtc-offset (seconds).
+ * Configuration: those of cmos.c; base ("utc" or "local"), rtc-offset (seconds).
  */
 #include <stdlib.h>
 #include <string.h>
@@ -382,7 +382,7 @@ static int init(struct mobo_dev *d)
 	struct tm tm;
 
 	p->start_offset_s = strtoll(mobo_dev_config(d, "rtc-offset", "0"), NULL, 0) % OFFSET_MAX_S;
-	if (!strcmp(mobo_dev_config(d, "rtc", "utc"), "local") && localtime_r(&now, &tm)) {
+	if (!strcmp(mobo_dev_config(d, "base", "utc"), "local") && localtime_r(&now, &tm)) {
 		p->start_offset_s += tm.tm_gmtoff;
 	}
 	return 0;
