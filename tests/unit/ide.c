@@ -801,7 +801,7 @@ static void cd_is_read_by_pio_and_dma(void **state)
 
 static void medium_is_changed_live(void **state)
 {
-	static const char *const names[] = {"media2.image0"};
+	static const char *const names[] = {"media2.image0"}, *const unit[] = {"unit2.image0"};
 	static const uint8_t capacity[12] = {0x25};
 	static const uint8_t lock[12] = {0x1e, 0, 0, 0, 1};
 	static const uint8_t unlock[12] = {0x1e};
@@ -839,6 +839,10 @@ static void medium_is_changed_live(void **state)
 	assert_int_equal(packet(r, load, 0, false), DRDY | DSC);
 	assert_int_equal(packet(r, test_unit_ready, 0, false) & ERR, ERR);
 	assert_int_equal(packet(r, test_unit_ready, 0, false), DRDY | DSC);
+	assert_int_equal(mobo_test_media(r->b, 2, unit, &r->cd, 1, false), 0);
+	assert_int_equal(packet(r, test_unit_ready, 0, false) & ERR, ERR);
+	assert_int_equal(packet_in(r, capacity, buf, 8), 8);
+	assert_int_equal(buf[2] << 8 | buf[3], CD_BLOCKS - 1);
 	assert_int_equal(mobo_test_media(r->b, 0, NULL, NULL, 0, true), -19); /* a disk: ENODEV */
 }
 

@@ -146,7 +146,9 @@ struct mobo_image_new {
 /* Creates the file (-EEXIST when there is one), mode 0600, synced. A backing file must be usable.
  */
 int mobo_image_new(const char *path, const struct mobo_image_new *what, struct mobo_error *err);
-/* Grow to `size` bytes; the new part reads as zeros. -EINVAL when that is smaller. Takes the lock.
+/*
+ * Grow to `size` bytes; the new part reads as zeros. Takes the lock. -EINVAL when that is smaller;
+ * -ENOTSUP where the tables of small clusters do not fit: qemu-img resize can.
  */
 int mobo_image_resize(const char *path, uint64_t size, struct mobo_error *err);
 

@@ -9,8 +9,8 @@
  *   unitN.discard    0: do not give trimmed space back to the host
  *   unitN.serial, unitN.model
  *   unitN.file       name of the image, for messages
- * Descriptors: unitN.image0 (the image), unitN.image1 (its backing file) ...; a new medium comes as
- * mediaN.image0 (or just mediaN), mediaN.image1 ...
+ * Descriptors: unitN.image0 (the image), unitN.image1 (its backing file) ...; a new medium comes
+ * under the same names, or as mediaN.image0 (or just mediaN), mediaN.image1 ...
  */
 #include <errno.h>
 #include <stdio.h>
@@ -123,6 +123,9 @@ int ide_unit_media(struct mobo_dev *d, unsigned unit, bool *ret_present)
 	struct mobo_image *image;
 	int r = open_image(d, "media", unit, true, &image);
 
+	if (r == 0 && !image) {
+		r = open_image(d, "unit", unit, true, &image);
+	}
 	if (r != 0) {
 		return r;
 	}
