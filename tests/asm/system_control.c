@@ -58,22 +58,22 @@ struct cr_case {
 static void control_register_writes_are_checked(void **state)
 {
 	static const struct cr_case cases[] = {
-		{ false, 0, CR0_PG | CR0_ET, false }, /* PG without PE */
-		{ false, 0, CR0_PE | CR0_NW, false }, /* NW without CD */
-		{ false, 0, CR0_PE | CR0_CD | CR0_NW, true },
-		{ false, 4, 1 << 13, false }, /* VMXE is not offered */
-		{ false, 4, 1 << 12, false }, /* LA57 */
-		{ false, 4, CR4_PCIDE, false }, /* not in long mode */
-		{ false, 4, CR4_SMEP | CR4_SMAP | CR4_UMIP | CR4_FSGSBASE, true },
-		{ true, 0, CR0_PE | CR0_ET, false }, /* PG cleared in 64-bit mode */
-		{ true, 0, 1ull << 32 | CR0_PG | CR0_PE, false },
-		{ true, 4, 0, false }, /* PAE cleared in long mode */
-		{ true, 4, CR4_PAE | CR4_PCIDE, true },
-		{ true, 4, 1ull << 32 | CR4_PAE, false },
-		{ true, 3, 1ull << 40 | RIG_PAGES, false }, /* above MAXPHYADDR */
-		{ true, 3, 1ull << 63 | RIG_PAGES, false }, /* no PCIDE: reserved */
-		{ true, 8, 15, true },
-		{ true, 8, 16, false },
+		{false, 0, CR0_PG | CR0_ET, false}, /* PG without PE */
+		{false, 0, CR0_PE | CR0_NW, false}, /* NW without CD */
+		{false, 0, CR0_PE | CR0_CD | CR0_NW, true},
+		{false, 4, 1 << 13, false},   /* VMXE is not offered */
+		{false, 4, 1 << 12, false},   /* LA57 */
+		{false, 4, CR4_PCIDE, false}, /* not in long mode */
+		{false, 4, CR4_SMEP | CR4_SMAP | CR4_UMIP | CR4_FSGSBASE, true},
+		{true, 0, CR0_PE | CR0_ET, false}, /* PG cleared in 64-bit mode */
+		{true, 0, 1ull << 32 | CR0_PG | CR0_PE, false},
+		{true, 4, 0, false}, /* PAE cleared in long mode */
+		{true, 4, CR4_PAE | CR4_PCIDE, true},
+		{true, 4, 1ull << 32 | CR4_PAE, false},
+		{true, 3, 1ull << 40 | RIG_PAGES, false}, /* above MAXPHYADDR */
+		{true, 3, 1ull << 63 | RIG_PAGES, false}, /* no PCIDE: reserved */
+		{true, 8, 15, true},
+		{true, 8, 16, false},
 	};
 
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -86,7 +86,7 @@ static void control_register_writes_are_checked(void **state)
 
 static void absent_control_registers_are_undefined(void **state)
 {
-	static const uint8_t absent[] = { 1, 5, 6, 7 };
+	static const uint8_t absent[] = {1, 5, 6, 7};
 
 	for (unsigned i = 0; i < 4; i++) {
 		enter_protected(0);
@@ -134,11 +134,11 @@ static void lmsw_sets_pe_and_never_clears_it(void **state)
 static void privileged_instructions_raise_gp_outside_ring_0(void **state)
 {
 	static const uint8_t code[][3] = {
-		{ 0x0f, 0x20, 0xc0 }, { 0x0f, 0x22, 0xd8 }, { 0x0f, 0x21, 0xf8 }, { 0x0f, 0x23, 0xf8 },
-		{ 0x0f, 0x06, 0x90 }, { 0x0f, 0x08, 0x90 }, { 0x0f, 0x09, 0x90 }, { 0x0f, 0x30, 0x90 },
-		{ 0x0f, 0x32, 0x90 }, { 0x0f, 0x01, 0x10 }, { 0x0f, 0x01, 0x18 }, { 0x0f, 0x01, 0x38 },
-		{ 0x0f, 0x01, 0xf0 }, { 0x0f, 0x00, 0xd0 }, { 0x0f, 0x00, 0xd8 }, { 0xf4, 0x90, 0x90 },
-		{ 0xfa, 0x90, 0x90 }, { 0xfb, 0x90, 0x90 },
+		{0x0f, 0x20, 0xc0}, {0x0f, 0x22, 0xd8}, {0x0f, 0x21, 0xf8}, {0x0f, 0x23, 0xf8},
+		{0x0f, 0x06, 0x90}, {0x0f, 0x08, 0x90}, {0x0f, 0x09, 0x90}, {0x0f, 0x30, 0x90},
+		{0x0f, 0x32, 0x90}, {0x0f, 0x01, 0x10}, {0x0f, 0x01, 0x18}, {0x0f, 0x01, 0x38},
+		{0x0f, 0x01, 0xf0}, {0x0f, 0x00, 0xd0}, {0x0f, 0x00, 0xd8}, {0xf4, 0x90, 0x90},
+		{0xfa, 0x90, 0x90}, {0xfb, 0x90, 0x90},
 	};
 
 	for (unsigned i = 0; i < sizeof(code) / sizeof(code[0]); i++) {
@@ -156,8 +156,8 @@ static void privileged_instructions_raise_gp_outside_ring_0(void **state)
 static void umip_closes_the_store_instructions(void **state)
 {
 	static const uint8_t code[][3] = {
-		{ 0x0f, 0x01, 0x00 }, { 0x0f, 0x01, 0x08 }, { 0x0f, 0x00, 0x00 },
-		{ 0x0f, 0x00, 0x08 }, { 0x0f, 0x01, 0x20 }, { 0x0f, 0x01, 0xe0 },
+		{0x0f, 0x01, 0x00}, {0x0f, 0x01, 0x08}, {0x0f, 0x00, 0x00},
+		{0x0f, 0x00, 0x08}, {0x0f, 0x01, 0x20}, {0x0f, 0x01, 0xe0},
 	};
 
 	for (unsigned i = 0; i < sizeof(code) / sizeof(code[0]); i++) {
@@ -174,7 +174,7 @@ static void umip_closes_the_store_instructions(void **state)
 
 static void tables_load_and_store_in_their_forms(void **state)
 {
-	static const uint8_t image[10] = { 0x34, 0x12, 0x78, 0x56, 0x34, 0x92, 0, 0, 0, 0 };
+	static const uint8_t image[10] = {0x34, 0x12, 0x78, 0x56, 0x34, 0x92, 0, 0, 0, 0};
 
 	enter_protected(0);
 	rig.v->gpr[RAX] = 0x70000;
@@ -311,8 +311,8 @@ static void popf_changes_if_and_iopl_by_privilege(void **state)
 		unsigned cpl, iopl;
 		uint32_t want;
 	} cases[] = {
-		{ 0, 0, FL_IF | FL_IOPL }, { 1, 0, 0 }, { 1, 1, FL_IF | 1 << 12 },
-		{ 3, 2, 2 << 12 }, { 3, 3, FL_IF | FL_IOPL },
+		{0, 0, FL_IF | FL_IOPL}, {1, 0, 0}, {1, 1, FL_IF | 1 << 12}, {3, 2, 2 << 12},
+		{3, 3, FL_IF | FL_IOPL},
 	};
 
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -356,15 +356,31 @@ static void msrs_refuse_what_the_manual_refuses(void **state)
 		uint64_t val;
 		bool ok;
 	} cases[] = {
-		{ 0x277, 0x0007040600070406, true }, { 0x277, 0x0207040600070406, false },
-		{ 0x277, 8, false }, { 0x2ff, 0xc06, true }, { 0x2ff, 0xc02, false },
-		{ 0x2ff, 0x1c06, false }, { 0x200, 0xe0000006, true }, { 0x200, 0xe0000002, false },
-		{ 0x201, 0xff80000800, true }, { 0x201, 1ull << 40, false }, { 0x250, 0x0606060606060606, true },
-		{ 0x250, 0x0206060606060606, false }, { 0x20f, 0x800, true }, { 0x210, 0, false },
-		{ 0xc0000080, 1 << 1, false }, { 0xc0000080, EFER_NXE | EFER_SCE, true },
-		{ 0xc0000082, 1ull << 47, false }, { 0xc0000082, 0xffff800000000000, true },
-		{ 0xc0000100, 1ull << 47, false }, { 0x12345678, 0, false }, { 0xfe, 0, false },
-		{ 0x179, 0, false }, { 0x400, 0, true }, { 0x401, 1, false }, { 0x49, 0, true },
+		{0x277, 0x0007040600070406, true},
+		{0x277, 0x0207040600070406, false},
+		{0x277, 8, false},
+		{0x2ff, 0xc06, true},
+		{0x2ff, 0xc02, false},
+		{0x2ff, 0x1c06, false},
+		{0x200, 0xe0000006, true},
+		{0x200, 0xe0000002, false},
+		{0x201, 0xff80000800, true},
+		{0x201, 1ull << 40, false},
+		{0x250, 0x0606060606060606, true},
+		{0x250, 0x0206060606060606, false},
+		{0x20f, 0x800, true},
+		{0x210, 0, false},
+		{0xc0000080, 1 << 1, false},
+		{0xc0000080, EFER_NXE | EFER_SCE, true},
+		{0xc0000082, 1ull << 47, false},
+		{0xc0000082, 0xffff800000000000, true},
+		{0xc0000100, 1ull << 47, false},
+		{0x12345678, 0, false},
+		{0xfe, 0, false},
+		{0x179, 0, false},
+		{0x400, 0, true},
+		{0x401, 1, false},
+		{0x49, 0, true},
 	};
 
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -411,9 +427,9 @@ static void cpuid_promises_what_control_registers_take(void **state)
 	cpuid_query(rig.v, 0x80000008, 0, r);
 	assert_int_equal(r[0] & 0xffff, 40 | 48 << 8);
 	cpuid_query(rig.v, 1, 0, r);
-	assert_true(r[2] >> 31); /* hypervisor */
+	assert_true(r[2] >> 31);				    /* hypervisor */
 	assert_false(r[2] & (1 << 5 | 1 << 28 | 1 << 3 | 1 << 12)); /* VMX, AVX, MONITOR, FMA */
-	assert_false(r[2] & 1 << 27); /* OSXSAVE follows CR4 */
+	assert_false(r[2] & 1 << 27);				    /* OSXSAVE follows CR4 */
 	rig.v->cr4 |= CR4_OSXSAVE;
 	cpuid_query(rig.v, 1, 0, r);
 	assert_true(r[2] & 1 << 27);
@@ -445,9 +461,11 @@ static void xsetbv_takes_x87_and_sse_alone(void **state)
 static void monitor_vmcall_and_rsm_are_undefined(void **state)
 {
 	static const uint8_t code[][3] = {
-		{ 0x0f, 0x01, 0xc8 }, { 0x0f, 0x01, 0xc9 }, { 0x0f, 0x01, 0xc1 }, { 0x0f, 0x01, 0xd9 },
-		{ 0x0f, 0xaa, 0x90 }, { 0x0f, 0x0b, 0x90 }, { 0x0f, 0xff, 0xc0 }, { 0x0f, 0xb9, 0xc0 },
-		{ 0x0f, 0x01, 0xd8 }, { 0x0f, 0x01, 0xf8 /* SWAPGS: 64-bit mode alone */ },
+		{0x0f, 0x01, 0xc8}, {0x0f, 0x01, 0xc9},
+		{0x0f, 0x01, 0xc1}, {0x0f, 0x01, 0xd9},
+		{0x0f, 0xaa, 0x90}, {0x0f, 0x0b, 0x90},
+		{0x0f, 0xff, 0xc0}, {0x0f, 0xb9, 0xc0},
+		{0x0f, 0x01, 0xd8}, {0x0f, 0x01, 0xf8 /* SWAPGS: 64-bit mode alone */},
 	};
 
 	for (unsigned i = 0; i < sizeof(code) / sizeof(code[0]); i++) {

@@ -13,7 +13,7 @@ enum { TARGET = 0x40000, LOCAL = RIG_FREE + 0x20 };
 
 static struct outcome ok(void)
 {
-	return (struct outcome){ -1, 0 };
+	return (struct outcome){-1, 0};
 }
 
 /* JMP or CALL straight to a code segment. SDM vol. 2, JMP: CONFORMING- and NONCONFORMING-CODE. */
@@ -22,9 +22,9 @@ static struct outcome expect_direct(unsigned type, unsigned dpl, bool p, unsigne
 	bool conforming = type & 4;
 
 	if (!(type & 8) || (conforming ? dpl > cpl : rpl > cpl || dpl != cpl)) {
-		return (struct outcome){ VEC_GP, RIG_FREE };
+		return (struct outcome){VEC_GP, RIG_FREE};
 	}
-	return p ? ok() : (struct outcome){ VEC_NP, RIG_FREE };
+	return p ? ok() : (struct outcome){VEC_NP, RIG_FREE};
 }
 
 static void check_direct(unsigned type, unsigned dpl, bool p, unsigned cpl, unsigned rpl, bool call)
@@ -70,10 +70,10 @@ static struct outcome expect_gate(bool call, unsigned gdpl, unsigned dpl, bool c
 				  unsigned cpl, unsigned rpl)
 {
 	if (cpl > gdpl || rpl > gdpl) {
-		return (struct outcome){ VEC_GP, RIG_FREE };
+		return (struct outcome){VEC_GP, RIG_FREE};
 	}
 	if (call || conforming ? dpl > cpl : dpl != cpl) {
-		return (struct outcome){ VEC_GP, LOCAL };
+		return (struct outcome){VEC_GP, LOCAL};
 	}
 	return ok();
 }
@@ -86,8 +86,7 @@ static void check_gate(bool call, unsigned gdpl, unsigned dpl, bool conforming, 
 
 	rig_enter(&rig, false, cpl);
 	rig_poke64(&rig, RIG_STACK, 0x2222222211111111);
-	rig_gdt(&rig, LOCAL,
-		rig_descriptor(0, 0xfffff, 0xc09a | (conforming ? 4 : 0) | dpl << 5));
+	rig_gdt(&rig, LOCAL, rig_descriptor(0, 0xfffff, 0xc09a | (conforming ? 4 : 0) | dpl << 5));
 	rig_gdt(&rig, RIG_FREE, rig_gate(LOCAL, TARGET, SYS_CALL32, gdpl, 2));
 	if (call) {
 		RIG_TRY(&rig, got, far_call(rig.v, (uint16_t)(RIG_FREE | rpl), 0, 4));
@@ -204,9 +203,9 @@ static void software_interrupts_follow_the_manual(void **state)
 		struct outcome o, want = ok();
 
 		if (gdpl < cpl) {
-			want = (struct outcome){ VEC_GP, 0x40 * 8 + 2 };
+			want = (struct outcome){VEC_GP, 0x40 * 8 + 2};
 		} else if (dpl > cpl) {
-			want = (struct outcome){ VEC_GP, RIG_FREE };
+			want = (struct outcome){VEC_GP, RIG_FREE};
 		}
 		rig_enter(&rig, false, cpl);
 		rig.v->rflags |= FL_IF | FL_NT;
@@ -218,7 +217,8 @@ static void software_interrupts_follow_the_manual(void **state)
 		assert_int_equal(o.error, want.error);
 		if (o.vector != -1) {
 			/* The fault is at INT n itself. */
-			assert_int_equal(rig_peek(&rig, (uint32_t)rig.v->gpr[RSP] + 4, 4), RIG_INSN);
+			assert_int_equal(rig_peek(&rig, (uint32_t)rig.v->gpr[RSP] + 4, 4),
+					 RIG_INSN);
 			continue;
 		}
 		assert_int_equal(rig.v->rip, TARGET);
@@ -262,10 +262,9 @@ struct nested {
 static void double_faults_follow_the_table(void **state)
 {
 	static const struct nested cases[] = {
-		{ VEC_UD, 0, VEC_GP }, { VEC_BR, 1, VEC_NP },  { VEC_NM, 0, VEC_GP },
-		{ VEC_DE, 0, VEC_DF }, { VEC_GP, 1, VEC_DF },  { VEC_NP, 0, VEC_DF },
-		{ VEC_SS, 1, VEC_DF }, { VEC_TS, 0, VEC_DF },  { VEC_PF, 0, VEC_DF },
-		{ VEC_PF, 1, VEC_DF }, { VEC_AC, 0, VEC_GP },  { VEC_MF, 1, VEC_NP },
+		{VEC_UD, 0, VEC_GP}, {VEC_BR, 1, VEC_NP}, {VEC_NM, 0, VEC_GP}, {VEC_DE, 0, VEC_DF},
+		{VEC_GP, 1, VEC_DF}, {VEC_NP, 0, VEC_DF}, {VEC_SS, 1, VEC_DF}, {VEC_TS, 0, VEC_DF},
+		{VEC_PF, 0, VEC_DF}, {VEC_PF, 1, VEC_DF}, {VEC_AC, 0, VEC_GP}, {VEC_MF, 1, VEC_NP},
 	};
 	struct outcome o;
 
@@ -361,7 +360,7 @@ static void enter_v86(unsigned iopl)
 
 static void v86_interrupt_saves_segments_and_iret_restores_them(void **state)
 {
-	static const enum seg order[] = { SEG_SS, SEG_ES, SEG_DS, SEG_FS, SEG_GS };
+	static const enum seg order[] = {SEG_SS, SEG_ES, SEG_DS, SEG_FS, SEG_GS};
 	struct outcome o;
 
 	enter_v86(3);
@@ -464,9 +463,9 @@ static void real_mode_interrupt_uses_the_vector_table(void **state)
 	rig_enter(&rig, false, 0);
 	rig.v->cr0 = CR0_ET;
 	for (unsigned s = 0; s < N_SEG; s++) {
-		rig.v->seg[s] = (struct segment){ s << 16, 0xffff, 0x93, (uint16_t)(s << 12) };
+		rig.v->seg[s] = (struct segment){s << 16, 0xffff, 0x93, (uint16_t)(s << 12)};
 	}
-	rig.v->idtr = (struct desc_table){ 0, 0x3ff };
+	rig.v->idtr = (struct desc_table){0, 0x3ff};
 	rig.v->gpr[RSP] = 0xabcd0002;
 	rig.v->rflags |= FL_IF;
 	rig.v->trace_rip = 0x100;

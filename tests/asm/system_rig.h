@@ -26,15 +26,20 @@ enum {
 	RIG_IDT = 0x2000,
 	RIG_LDT = 0x3000,
 	RIG_TSS = 0x4000,
-	RIG_PAGES = 0x8000, /* page tables: PML4, PDPT, PD; everything is mapped, user and writable */
-	RIG_INSN = 0x20000, /* the running instruction, 3 bytes long */
+	RIG_PAGES =
+		0x8000, /* page tables: PML4, PDPT, PD; everything is mapped, user and writable */
+	RIG_INSN = 0x20000,    /* the running instruction, 3 bytes long */
 	RIG_HANDLER = 0x30000, /* + vector * 16 */
-	RIG_STACK = 0x50000, /* of the current ring */
-	RIG_STACK0 = 0x60000, /* of ring n: + n * 0x1000 */
+	RIG_STACK = 0x50000,   /* of the current ring */
+	RIG_STACK0 = 0x60000,  /* of ring n: + n * 0x1000 */
 	RIG_RAM = 0x200000,
 
 	/* Selectors: flat code and data of ring n at + n * 8. */
-	RIG_CODE = 0x10, RIG_DATA = 0x30, RIG_CODE64 = 0x50, RIG_TSS_SEL = 0x70, RIG_LDT_SEL = 0x80,
+	RIG_CODE = 0x10,
+	RIG_DATA = 0x30,
+	RIG_CODE64 = 0x50,
+	RIG_TSS_SEL = 0x70,
+	RIG_LDT_SEL = 0x80,
 	RIG_FREE = 0x100, /* from here on: the test's */
 };
 
@@ -52,9 +57,9 @@ struct outcome {
 
 static inline uint64_t rig_descriptor(uint32_t base, uint32_t limit20, uint32_t attr)
 {
-	return (limit20 & 0xffff) | (uint64_t)(base & 0xffffff) << 16 | (uint64_t)(attr & 0xff) << 40 |
-	       (uint64_t)(limit20 >> 16 & 15) << 48 | (uint64_t)(attr >> 12 & 15) << 52 |
-	       (uint64_t)(base >> 24) << 56;
+	return (limit20 & 0xffff) | (uint64_t)(base & 0xffffff) << 16 |
+	       (uint64_t)(attr & 0xff) << 40 | (uint64_t)(limit20 >> 16 & 15) << 48 |
+	       (uint64_t)(attr >> 12 & 15) << 52 | (uint64_t)(base >> 24) << 56;
 }
 
 static inline uint64_t rig_gate(uint16_t sel, uint32_t offset, unsigned type, unsigned dpl,
@@ -94,8 +99,8 @@ static inline void rig_tables(struct rig *r, bool lng)
 			rig_poke64(r, RIG_TSS + 4 + n * 8, RIG_STACK0 + n * 0x1000);
 		} else {
 			rig_poke64(r, RIG_TSS + 4 + n * 8,
-				   (RIG_STACK0 + n * 0x1000) |
-					   (uint64_t)(RIG_DATA + n * 8 + n) << 32);
+				   (RIG_STACK0 + n * 0x1000) | (uint64_t)(RIG_DATA + n * 8 + n)
+								       << 32);
 		}
 	}
 	for (vec = 0; vec < 256; vec++) {
@@ -121,12 +126,12 @@ static inline void rig_enter(struct rig *r, bool lng, unsigned cpl)
 	v->cr4 = lng ? CR4_PAE : 0;
 	v->efer = lng ? EFER_LME | EFER_LMA | EFER_SCE : 0;
 	v->cr3 = RIG_PAGES;
-	v->gdtr = (struct desc_table){ RIG_GDT, 0xfff };
-	v->idtr = (struct desc_table){ RIG_IDT, 0xfff };
-	v->seg[SEG_LDTR] = (struct segment){ RIG_LDT, 0xfff, 0x82, RIG_LDT_SEL };
-	v->seg[SEG_TR] = (struct segment){ RIG_TSS, 0xfff, 0x8b, RIG_TSS_SEL };
-	v->seg[SEG_CS] = (struct segment){ 0, UINT32_MAX, (lng ? 0xa09b : 0xc09b) | cpl << 5, code };
-	v->seg[SEG_SS] = (struct segment){ 0, UINT32_MAX, 0xc093 | cpl << 5, data };
+	v->gdtr = (struct desc_table){RIG_GDT, 0xfff};
+	v->idtr = (struct desc_table){RIG_IDT, 0xfff};
+	v->seg[SEG_LDTR] = (struct segment){RIG_LDT, 0xfff, 0x82, RIG_LDT_SEL};
+	v->seg[SEG_TR] = (struct segment){RIG_TSS, 0xfff, 0x8b, RIG_TSS_SEL};
+	v->seg[SEG_CS] = (struct segment){0, UINT32_MAX, (lng ? 0xa09b : 0xc09b) | cpl << 5, code};
+	v->seg[SEG_SS] = (struct segment){0, UINT32_MAX, 0xc093 | cpl << 5, data};
 	v->seg[SEG_DS] = v->seg[SEG_ES] = v->seg[SEG_FS] = v->seg[SEG_GS] = v->seg[SEG_SS];
 	memset(v->gpr, 0, sizeof(v->gpr));
 	v->gpr[RSP] = RIG_STACK;
@@ -138,7 +143,7 @@ static inline void rig_enter(struct rig *r, bool lng, unsigned cpl)
 	v->delivering = -1;
 	v->pending_db = 0;
 	v->rip = v->trace_rip = RIG_INSN;
-	r->insn = (struct insn){ .len = 3, .opsize = lng ? 8 : 4, .map = MAP_1, .opcode = 0x90 };
+	r->insn = (struct insn){.len = 3, .opsize = lng ? 8 : 4, .map = MAP_1, .opcode = 0x90};
 	v->insn = &r->insn;
 	mmu_flush_all(v);
 	vcpu_update_mode(v);
@@ -162,7 +167,7 @@ static inline int rig_init(struct rig *r)
 static inline struct outcome rig_raised(struct rig *r)
 {
 	struct vcpu *v = r->v;
-	struct outcome o = { -2, 0 };
+	struct outcome o = {-2, 0};
 
 	if (v->rip >= RIG_HANDLER && v->rip < RIG_HANDLER + 256 * 16) {
 		o.vector = (int)(v->rip - RIG_HANDLER) / 16;
@@ -175,14 +180,14 @@ static inline struct outcome rig_raised(struct rig *r)
 }
 
 /* Runs an expression as the instruction's work; *out is what it came to. */
-#define RIG_TRY(r, out, expr)                                                                      \
-	do {                                                                                       \
-		if (setjmp((r)->v->unwind) == 0) {                                                 \
-			expr;                                                                      \
-			(out) = (struct outcome){ -1, 0 };                                         \
-		} else {                                                                           \
-			(out) = rig_raised(r);                                                     \
-		}                                                                                  \
+#define RIG_TRY(r, out, expr)                            \
+	do {                                             \
+		if (setjmp((r)->v->unwind) == 0) {       \
+			expr;                            \
+			(out) = (struct outcome){-1, 0}; \
+		} else {                                 \
+			(out) = rig_raised(r);           \
+		}                                        \
 	} while (0)
 
 /*
@@ -191,7 +196,7 @@ static inline struct outcome rig_raised(struct rig *r)
  */
 static inline struct outcome rig_run(struct rig *r, const void *code, unsigned len)
 {
-	static const uint8_t end[] = { 0xcd, 0x40 }; /* INT 40 */
+	static const uint8_t end[] = {0xcd, 0x40}; /* INT 40 */
 	struct outcome o;
 
 	memcpy(r->board.ram + RIG_INSN, code, len);
@@ -203,14 +208,14 @@ static inline struct outcome rig_run(struct rig *r, const void *code, unsigned l
 	r->v->halted = false;
 	r->v->wait_sipi = false;
 	if (mobo_engine_interpreter.run(r->v) != MOBO_EXIT_HALT) {
-		return (struct outcome){ -2, 0 };
+		return (struct outcome){-2, 0};
 	}
 	o = rig_raised(r);
-	return o.vector == 0x40 ? (struct outcome){ -1, 0 } : o;
+	return o.vector == 0x40 ? (struct outcome){-1, 0} : o;
 }
 
 /* The same with the bytes given as a list. */
-#define RIG_CODE_RUN(r, ...)                                                                       \
-	rig_run((r), (const uint8_t[]){ __VA_ARGS__ }, sizeof((const uint8_t[]){ __VA_ARGS__ }))
+#define RIG_CODE_RUN(r, ...) \
+	rig_run((r), (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}))
 
 #endif

@@ -26,12 +26,12 @@ static struct outcome expect_data(struct kind k, unsigned cpl, unsigned rpl, uin
 	bool readable_code = code && (k.type & 2);
 
 	if (!k.s || (code && !readable_code)) {
-		return (struct outcome){ VEC_GP, sel };
+		return (struct outcome){VEC_GP, sel};
 	}
 	if (!conforming && (rpl > k.dpl || cpl > k.dpl)) {
-		return (struct outcome){ VEC_GP, sel };
+		return (struct outcome){VEC_GP, sel};
 	}
-	return k.p ? (struct outcome){ -1, 0 } : (struct outcome){ VEC_NP, sel };
+	return k.p ? (struct outcome){-1, 0} : (struct outcome){VEC_NP, sel};
 }
 
 /* SDM vol. 2, MOV: "IF SS is loaded". */
@@ -40,9 +40,9 @@ static struct outcome expect_stack(struct kind k, unsigned cpl, unsigned rpl, ui
 	bool writable_data = k.s && !(k.type & 8) && (k.type & 2);
 
 	if (rpl != cpl || !writable_data || k.dpl != cpl) {
-		return (struct outcome){ VEC_GP, sel };
+		return (struct outcome){VEC_GP, sel};
 	}
-	return k.p ? (struct outcome){ -1, 0 } : (struct outcome){ VEC_SS, sel };
+	return k.p ? (struct outcome){-1, 0} : (struct outcome){VEC_SS, sel};
 }
 
 static void check_load(enum seg seg, struct kind k, unsigned cpl, unsigned rpl)
@@ -72,7 +72,7 @@ static void check_load(enum seg seg, struct kind k, unsigned cpl, unsigned rpl)
 static void for_each_kind(void (*check)(struct kind k, unsigned cpl, unsigned rpl))
 {
 	for (unsigned bits = 0; bits < 1 << 8; bits++) {
-		struct kind k = { bits & 15, bits >> 4 & 3, bits >> 6 & 1, bits >> 7 };
+		struct kind k = {bits & 15, bits >> 4 & 3, bits >> 6 & 1, bits >> 7};
 
 		for (unsigned cpl = 0; cpl < 4; cpl++) {
 			for (unsigned rpl = 0; rpl < 4; rpl++) {
@@ -116,9 +116,9 @@ static bool in_list(unsigned type, const uint8_t *list)
 /* SDM vol. 2 tables 3-53 (LAR) and 3-55 (LSL). */
 static void check_lar_lsl(struct kind k, unsigned cpl, unsigned rpl)
 {
-	static const uint8_t lar[] = { 1, 2, 3, 4, 5, 9, 11, 12, 0xff };
-	static const uint8_t lsl[] = { 1, 2, 3, 9, 11, 0xff };
-	static const uint8_t lar_long[] = { 2, 9, 11, 12, 0xff }, lsl_long[] = { 2, 9, 11, 0xff };
+	static const uint8_t lar[] = {1, 2, 3, 4, 5, 9, 11, 12, 0xff};
+	static const uint8_t lsl[] = {1, 2, 3, 9, 11, 0xff};
+	static const uint8_t lar_long[] = {2, 9, 11, 12, 0xff}, lsl_long[] = {2, 9, 11, 0xff};
 	bool conforming = k.s && (k.type & 12) == 12;
 	bool allowed = conforming || (cpl <= k.dpl && rpl <= k.dpl);
 	bool read = k.s && (!(k.type & 8) || (k.type & 2)), write = k.s && (k.type & 10) == 2;
@@ -205,14 +205,20 @@ struct limit_case {
 static void limits_hold_to_the_byte(void **state)
 {
 	static const struct limit_case cases[] = {
-		{ 0x4093, 0xfff, 0xfff, 1, true },   { 0x4093, 0xfff, 0xfff, 2, false },
-		{ 0x4093, 0xfff, 0xffc, 4, true },   { 0x4093, 0xfff, 0xffd, 4, false },
-		{ 0x4093, 0xfff, 0x1000, 1, false }, { 0xc093, UINT32_MAX, UINT32_MAX, 1, true },
-		{ 0xc093, UINT32_MAX, UINT32_MAX, 2, false },
+		{0x4093, 0xfff, 0xfff, 1, true},
+		{0x4093, 0xfff, 0xfff, 2, false},
+		{0x4093, 0xfff, 0xffc, 4, true},
+		{0x4093, 0xfff, 0xffd, 4, false},
+		{0x4093, 0xfff, 0x1000, 1, false},
+		{0xc093, UINT32_MAX, UINT32_MAX, 1, true},
+		{0xc093, UINT32_MAX, UINT32_MAX, 2, false},
 		/* Expand-down: valid above the limit, up to 64 KB or 4 GB by B. */
-		{ 0x4097, 0xfff, 0xfff, 1, false },  { 0x4097, 0xfff, 0x1000, 1, true },
-		{ 0x4097, 0xfff, UINT32_MAX, 1, true }, { 0x0097, 0xfff, 0xffff, 1, true },
-		{ 0x0097, 0xfff, 0xffff, 2, false }, { 0x0097, 0xfff, 0x10000, 1, false },
+		{0x4097, 0xfff, 0xfff, 1, false},
+		{0x4097, 0xfff, 0x1000, 1, true},
+		{0x4097, 0xfff, UINT32_MAX, 1, true},
+		{0x0097, 0xfff, 0xffff, 1, true},
+		{0x0097, 0xfff, 0xffff, 2, false},
+		{0x0097, 0xfff, 0x10000, 1, false},
 	};
 	struct outcome o;
 
@@ -223,7 +229,7 @@ static void limits_hold_to_the_byte(void **state)
 			enum seg seg = stack ? SEG_SS : SEG_DS;
 
 			rig_enter(&rig, false, 0);
-			rig.v->seg[seg] = (struct segment){ 0, c->limit, c->attr, RIG_FREE };
+			rig.v->seg[seg] = (struct segment){0, c->limit, c->attr, RIG_FREE};
 			vcpu_update_mode(rig.v);
 			/* The handler's stack must work: a double fault is not the question. */
 			if (stack && !c->ok) {
@@ -231,8 +237,7 @@ static void limits_hold_to_the_byte(void **state)
 					   rig_gate(RIG_CODE, RIG_HANDLER + VEC_SS * 16, 14, 3, 0));
 				rig.v->cpl = 3;
 			}
-			RIG_TRY(&rig, o,
-				seg_linear_checked(rig.v, seg, c->offset, c->size, MMU_R));
+			RIG_TRY(&rig, o, seg_linear_checked(rig.v, seg, c->offset, c->size, MMU_R));
 			assert_int_equal(o.vector, c->ok ? -1 : stack ? VEC_SS : VEC_GP);
 			assert_int_equal(o.error, 0);
 		}
@@ -248,13 +253,13 @@ static void types_hold_for_reads_and_writes(void **state)
 
 		for (int write = 0; write < 2; write++) {
 			rig_enter(&rig, false, 0);
-			rig.v->seg[SEG_ES] =
-				(struct segment){ 0, type & 4 && !code ? 0 : UINT32_MAX,
-						  0xc090 | type, RIG_FREE };
+			rig.v->seg[SEG_ES] = (struct segment){0, type & 4 && !code ? 0 : UINT32_MAX,
+							      0xc090 | type, RIG_FREE};
 			vcpu_update_mode(rig.v);
-			RIG_TRY(&rig, o, seg_linear_checked(rig.v, SEG_ES, 0x100, 1,
-							    write ? MMU_W : MMU_R));
-			assert_int_equal(o.vector, (write ? !code && rw : !code || rw) ? -1 : VEC_GP);
+			RIG_TRY(&rig, o,
+				seg_linear_checked(rig.v, SEG_ES, 0x100, 1, write ? MMU_W : MMU_R));
+			assert_int_equal(o.vector,
+					 (write ? !code && rw : !code || rw) ? -1 : VEC_GP);
 		}
 	}
 }

@@ -12,8 +12,12 @@
 static struct rig rig;
 
 enum {
-	NEW_TSS = 0x7000, NEW_SEL = RIG_FREE, GATE_SEL = RIG_FREE + 8, ENTRY = 0x45000,
-	BUSY_BYTE = RIG_GDT + NEW_SEL + 5, OLD_BUSY_BYTE = RIG_GDT + RIG_TSS_SEL + 5,
+	NEW_TSS = 0x7000,
+	NEW_SEL = RIG_FREE,
+	GATE_SEL = RIG_FREE + 8,
+	ENTRY = 0x45000,
+	BUSY_BYTE = RIG_GDT + NEW_SEL + 5,
+	OLD_BUSY_BYTE = RIG_GDT + RIG_TSS_SEL + 5,
 };
 
 static void poke32(uint32_t gpa, uint32_t val)
@@ -159,9 +163,9 @@ static void bad_tss_descriptors_fault_in_the_old_task(void **state)
 		uint32_t limit, attr;
 		int vector;
 	} cases[] = {
-		{ 0x67, 0x8b, VEC_GP }, /* busy */
-		{ 0x67, 0x09, VEC_NP }, { 0x66, 0x89, VEC_TS }, { 0x2a, 0x81, VEC_TS },
-		{ 0x67, 0x82, VEC_GP }, /* an LDT */
+		{0x67, 0x8b, VEC_GP}, /* busy */
+		{0x67, 0x09, VEC_NP}, {0x66, 0x89, VEC_TS},
+		{0x2a, 0x81, VEC_TS}, {0x67, 0x82, VEC_GP}, /* an LDT */
 	};
 
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -199,9 +203,11 @@ static void bad_code_stack_or_ldt_leave_no_stack_for_the_fault(void **state)
 		unsigned at;
 		uint16_t sel;
 	} cases[] = {
-		{ 0x48 + SEG_CS * 4, RIG_DATA }, { 0x48 + SEG_CS * 4, 0 },
-		{ 0x48 + SEG_SS * 4, RIG_CODE }, { 0x48 + SEG_SS * 4, RIG_DATA + 8 + 1 },
-		{ 0x60, RIG_DATA },
+		{0x48 + SEG_CS * 4, RIG_DATA},
+		{0x48 + SEG_CS * 4, 0},
+		{0x48 + SEG_SS * 4, RIG_CODE},
+		{0x48 + SEG_SS * 4, RIG_DATA + 8 + 1},
+		{0x60, RIG_DATA},
 	};
 
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {

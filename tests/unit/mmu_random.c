@@ -52,9 +52,9 @@ static bool chance(unsigned percent)
 struct mem_run board_mem_lookup(struct board *b, uint64_t gpa)
 {
 	if (gpa < RAM_SIZE) {
-		return (struct mem_run){ 0, RAM_SIZE, b->ram, b->ram };
+		return (struct mem_run){0, RAM_SIZE, b->ram, b->ram};
 	}
-	return (struct mem_run){ gpa & ~4095ull, 4096, NULL, NULL };
+	return (struct mem_run){gpa & ~4095ull, 4096, NULL, NULL};
 }
 
 uint64_t board_a20_mask(struct board *b)
@@ -131,7 +131,7 @@ static struct ref ref_walk(uint64_t lin, enum mmu_access acc, bool user, bool ac
 	bool wr = true, us = true, xd = false, rsvd = false;
 	uint64_t used[4], e = 0, base = v->cr3, size_mask = 0xfff;
 	unsigned n = 0, level, size = pae ? 8 : 4;
-	struct ref r = { -1, 0, lin };
+	struct ref r = {-1, 0, lin};
 
 	if (!(v->cr0 & CR0_PG)) {
 		return r;
@@ -141,7 +141,7 @@ static struct ref ref_walk(uint64_t lin, enum mmu_access acc, bool user, bool ac
 	r.vector = VEC_PF;
 	if (lng) {
 		if ((int64_t)lin >> 47 != 0 && (int64_t)lin >> 47 != -1) {
-			return (struct ref){ VEC_GP, 0, 0 };
+			return (struct ref){VEC_GP, 0, 0};
 		}
 		base &= 0x000ffffffffff000;
 		level = 4;
@@ -556,7 +556,7 @@ static void empty_slots_match_no_address(void **state)
 {
 	small_tables();
 	for (uint64_t slot = 0; slot < TLB_SIZE; slot++) {
-		uint64_t lins[] = { slot << 12, UINT64_MAX << 22 | slot << 12, ~slot << 12 };
+		uint64_t lins[] = {slot << 12, UINT64_MAX << 22 | slot << 12, ~slot << 12};
 
 		for (unsigned i = 0; i < 3; i++) {
 			const struct tlb_entry *e = &v->tlb->r[tlb_slot(lins[i])];

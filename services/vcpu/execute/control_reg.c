@@ -14,7 +14,7 @@
 	(CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | \
 	 CR0_PG)
 #define CR3_NOFLUSH (1ull << 63)
-#define CR3_PCID 0xfffull
+#define CR3_PCID    0xfffull
 
 static uint64_t cr4_valid(void)
 {
@@ -35,8 +35,7 @@ bool control_set_cr0(struct vcpu *v, uint64_t val)
 	}
 	val = (val & CR0_VALID) | CR0_ET;
 	if ((val & CR0_PG) && (efer & EFER_LME)) {
-		if (!(v->cr4 & CR4_PAE) ||
-		    (!(old & CR0_PG) && (v->seg[SEG_CS].attr & SEG_L))) {
+		if (!(v->cr4 & CR4_PAE) || (!(old & CR0_PG) && (v->seg[SEG_CS].attr & SEG_L))) {
 			return false;
 		}
 		efer |= EFER_LMA;
@@ -155,8 +154,7 @@ static const struct insn *mov_from_cr(struct vcpu *v, const struct insn *i)
 		require_cpl0(v);
 		val = board_cr8_read(v);
 		break;
-	default:
-		raise_exception(v, VEC_UD);
+	default: raise_exception(v, VEC_UD);
 	}
 	gpr_write(v, i->rm, in_64bit(v) ? 8 : 4, val);
 	NEXT(v, i);
@@ -173,18 +171,10 @@ static const struct insn *mov_to_cr(struct vcpu *v, const struct insn *i)
 	}
 	require_cpl0(v);
 	switch (i->reg) {
-	case 0:
-		ok = control_set_cr0(v, val);
-		break;
-	case 2:
-		v->cr2 = val;
-		break;
-	case 3:
-		ok = control_set_cr3(v, val);
-		break;
-	case 4:
-		ok = control_set_cr4(v, val);
-		break;
+	case 0: ok = control_set_cr0(v, val); break;
+	case 2: v->cr2 = val; break;
+	case 3: ok = control_set_cr3(v, val); break;
+	case 4: ok = control_set_cr4(v, val); break;
 	case 8:
 		ok = val <= 15;
 		if (ok) {
@@ -302,16 +292,10 @@ static const struct insn *invpcid(struct vcpu *v, const struct insn *i)
 		raise_error(v, VEC_GP, 0);
 	}
 	switch (type) {
-	case 0:
-		mmu_flush_page(v, gva);
-		break;
+	case 0: mmu_flush_page(v, gva); break;
 	case 1:
-	case 3:
-		mmu_flush_nonglobal(v);
-		break;
-	case 2:
-		mmu_flush_all(v);
-		break;
+	case 3: mmu_flush_nonglobal(v); break;
+	case 2: mmu_flush_all(v); break;
 	}
 	END_AFTER(v, i);
 }
@@ -349,12 +333,9 @@ static const struct insn *xsetbv(struct vcpu *v, const struct insn *i)
 static insn_fn *group_0f01(const struct insn *i)
 {
 	switch (i->reg & 7) {
-	case 4:
-		return smsw;
-	case 6:
-		return lmsw;
-	case 7:
-		return i->mod != 3 ? invlpg : NULL;
+	case 4: return smsw;
+	case 6: return lmsw;
+	case 7: return i->mod != 3 ? invlpg : NULL;
 	}
 	if (i->mod == 3 && i->modrm == 0xd0) {
 		return xgetbv;
@@ -371,18 +352,12 @@ static insn_fn *handler(const struct insn *i)
 		return NULL;
 	}
 	switch (i->opcode) {
-	case 0x01:
-		return group_0f01(i);
-	case 0x06:
-		return clts;
-	case 0x20:
-		return mov_from_cr;
-	case 0x21:
-		return mov_from_dr;
-	case 0x22:
-		return mov_to_cr;
-	case 0x23:
-		return mov_to_dr;
+	case 0x01: return group_0f01(i);
+	case 0x06: return clts;
+	case 0x20: return mov_from_cr;
+	case 0x21: return mov_from_dr;
+	case 0x22: return mov_to_cr;
+	case 0x23: return mov_to_dr;
 	}
 	return NULL;
 }

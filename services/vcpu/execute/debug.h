@@ -11,7 +11,10 @@
 
 /* Bits of DR6. */
 enum {
-	DR6_B = 0xf, DR6_BD = 1 << 13, DR6_BS = 1 << 14, DR6_BT = 1 << 15,
+	DR6_B = 0xf,
+	DR6_BD = 1 << 13,
+	DR6_BS = 1 << 14,
+	DR6_BT = 1 << 15,
 };
 #define DR6_FIXED 0xffff0ff0u
 #define DR7_FIXED 0x400u

@@ -56,7 +56,7 @@ static _Noreturn void shut_down(struct vcpu *v)
 static _Noreturn void raise_fault(struct vcpu *v, unsigned vector, bool has_error, uint32_t error)
 {
 	int first = v->delivering;
-	struct event ev = { vector, EVENT_EXCEPTION, has_error, error, 0 };
+	struct event ev = {vector, EVENT_EXCEPTION, has_error, error, 0};
 
 	if (v->insn != NULL) {
 		uint64_t rip = vcpu_insn_rip(v);
@@ -74,7 +74,7 @@ static _Noreturn void raise_fault(struct vcpu *v, unsigned vector, bool has_erro
 			shut_down(v);
 		}
 		if (makes_double_fault(first, (int)vector)) {
-			ev = (struct event){ VEC_DF, EVENT_EXCEPTION, true, 0, 0 };
+			ev = (struct event){VEC_DF, EVENT_EXCEPTION, true, 0, 0};
 		}
 	}
 	ev.flags = (uint32_t)vcpu_rflags(v) | (vector != VEC_DB ? FL_RF : 0);
@@ -178,7 +178,7 @@ static void enter_code_segment(struct vcpu *v, uint16_t sel, struct descriptor *
 static void push_frame_protected(struct vcpu *v, const struct event *ev, struct stack *st,
 				 unsigned size, bool inner)
 {
-	static const enum seg order[] = { SEG_GS, SEG_FS, SEG_DS, SEG_ES };
+	static const enum seg order[] = {SEG_GS, SEG_FS, SEG_DS, SEG_ES};
 	unsigned i;
 
 	if (v->rflags & FL_VM) {
@@ -253,8 +253,7 @@ static void deliver_protected(struct vcpu *v, const struct event *ev)
 	push_frame_protected(v, ev, &st, size, inner);
 	desc_set_accessed(v, &cs);
 	if (v86) {
-		v->seg[SEG_GS] = v->seg[SEG_FS] = v->seg[SEG_DS] = v->seg[SEG_ES] =
-			segment_null(0);
+		v->seg[SEG_GS] = v->seg[SEG_FS] = v->seg[SEG_DS] = v->seg[SEG_ES] = segment_null(0);
 	}
 	v->seg[SEG_SS] = new_ss;
 	enter_code_segment(v, sel, &cs, cpl);
@@ -271,7 +270,7 @@ static void deliver_protected(struct vcpu *v, const struct event *ev)
 static void deliver_long(struct vcpu *v, const struct event *ev)
 {
 	struct descriptor gate, cs;
-	struct stack st = { .mask = UINT64_MAX, .flat64 = true };
+	struct stack st = {.mask = UINT64_MAX, .flat64 = true};
 	uint64_t offset;
 	unsigned ist;
 	uint16_t sel;
@@ -337,7 +336,7 @@ static void deliver(struct vcpu *v, const struct event *ev)
 void vcpu_deliver(struct vcpu *v, unsigned vector, enum event_kind kind, bool has_error,
 		  uint32_t error_code)
 {
-	struct event ev = { vector, kind, has_error, error_code, (uint32_t)vcpu_rflags(v) };
+	struct event ev = {vector, kind, has_error, error_code, (uint32_t)vcpu_rflags(v)};
 
 	if ((kind == EVENT_EXTERNAL || kind == EVENT_NMI) && v->pending_db) {
 		/* A trap of the instruction before comes first: SDM vol. 3 table 6-2. */

@@ -52,9 +52,9 @@ static bool is_real(const struct vcpu *v)
 /* Checks of a direct transfer, and of one through a gate, to a code segment at the same level. */
 static void check_code(struct vcpu *v, uint16_t sel, const struct descriptor *cs)
 {
-	bool ok = desc_is_conforming(cs) ? desc_dpl(cs) <= v->cpl
-					 : (unsigned)(sel & SEL_RPL) <= v->cpl &&
-						   desc_dpl(cs) == v->cpl;
+	bool ok = desc_is_conforming(cs)
+			  ? desc_dpl(cs) <= v->cpl
+			  : (unsigned)(sel & SEL_RPL) <= v->cpl && desc_dpl(cs) == v->cpl;
 
 	if (!ok || (far_is_64(v, cs) && (desc_attr(cs) & SEG_DB))) {
 		raise_error(v, VEC_GP, sel & ~SEL_RPL);
@@ -217,7 +217,7 @@ static void call_inner(struct vcpu *v, struct gate_target *t)
 
 static void call_inner_long(struct vcpu *v, struct gate_target *t)
 {
-	struct stack st = { .mask = UINT64_MAX, .flat64 = true, .cpl = desc_dpl(&t->cs) };
+	struct stack st = {.mask = UINT64_MAX, .flat64 = true, .cpl = desc_dpl(&t->cs)};
 
 	st.sp = tss_stack64(v, st.cpl);
 	far_check_target(v, &t->cs, t->offset);
@@ -249,8 +249,10 @@ static void call_gate(struct vcpu *v, uint16_t sel, const struct descriptor *gat
 	st = stack_current(v);
 	if (v->efer & EFER_LMA) {
 		/* The target is 64-bit code even when the caller is not. */
-		st = (struct stack){ .sp = v->gpr[RSP], .mask = UINT64_MAX, .flat64 = true,
-				     .cpl = v->cpl };
+		st = (struct stack){.sp = v->gpr[RSP],
+				    .mask = UINT64_MAX,
+				    .flat64 = true,
+				    .cpl = v->cpl};
 	}
 	push_return(v, &st, t.size);
 	desc_set_accessed(v, &t.cs);

@@ -18,7 +18,8 @@ void far_call(struct vcpu *v, uint16_t sel, uint64_t offset, unsigned opsize);
 /* RETF; `pop` bytes of parameters released. */
 void far_return(struct vcpu *v, unsigned opsize, unsigned pop);
 void far_iret(struct vcpu *v, unsigned opsize);
-/* INT n, INT3, INTO (EVENT_SOFTWARE) and INT1 (EVENT_INT1). `n`: encoded CD ib, for VME and IOPL. */
+/* INT n, INT3, INTO (EVENT_SOFTWARE) and INT1 (EVENT_INT1). `n`: encoded CD ib, for VME and IOPL.
+ */
 void far_interrupt(struct vcpu *v, unsigned vector, enum event_kind kind, bool n);
 
 void far_syscall(struct vcpu *v);

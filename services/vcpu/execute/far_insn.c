@@ -113,23 +113,15 @@ static insn_fn *handler_1(const struct insn *i)
 {
 	switch (i->opcode) {
 	case 0x9a:
-	case 0xea:
-		return direct;
+	case 0xea: return direct;
 	case 0xca:
-	case 0xcb:
-		return retf;
-	case 0xcc:
-		return int3;
-	case 0xcd:
-		return int_n;
-	case 0xce:
-		return into;
-	case 0xcf:
-		return iret;
-	case 0xf1:
-		return int1;
-	case 0xff:
-		return i->mod != 3 && ((i->reg & 7) == 3 || (i->reg & 7) == 5) ? indirect : NULL;
+	case 0xcb: return retf;
+	case 0xcc: return int3;
+	case 0xcd: return int_n;
+	case 0xce: return into;
+	case 0xcf: return iret;
+	case 0xf1: return int1;
+	case 0xff: return i->mod != 3 && ((i->reg & 7) == 3 || (i->reg & 7) == 5) ? indirect : NULL;
 	}
 	return NULL;
 }
@@ -137,14 +129,10 @@ static insn_fn *handler_1(const struct insn *i)
 static insn_fn *handler_0f(const struct insn *i)
 {
 	switch (i->opcode) {
-	case 0x05:
-		return syscall_insn;
-	case 0x07:
-		return sysret_insn;
-	case 0x34:
-		return sysenter_insn;
-	case 0x35:
-		return sysexit_insn;
+	case 0x05: return syscall_insn;
+	case 0x07: return sysret_insn;
+	case 0x34: return sysenter_insn;
+	case 0x35: return sysexit_insn;
 	}
 	return NULL;
 }

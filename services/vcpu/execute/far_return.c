@@ -184,7 +184,7 @@ static void iret_v86(struct vcpu *v, unsigned opsize)
 /* From ring 0 to virtual-8086 mode: `st` is past EFLAGS. */
 static void iret_to_v86(struct vcpu *v, struct stack *st, const struct frame *f)
 {
-	static const enum seg order[] = { SEG_SS, SEG_ES, SEG_DS, SEG_FS, SEG_GS };
+	static const enum seg order[] = {SEG_SS, SEG_ES, SEG_DS, SEG_FS, SEG_GS};
 	uint32_t rsp = (uint32_t)stack_pop(v, st, 4);
 	uint16_t sel[5];
 	unsigned i;

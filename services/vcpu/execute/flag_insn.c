@@ -165,15 +165,9 @@ bool system_bind_flags(struct insn *i)
 		return false;
 	}
 	switch (i->opcode) {
-	case 0x9c:
-		i->fn = pushf;
-		return true;
-	case 0x9d:
-		i->fn = popf;
-		return true;
-	case 0xfa:
-		i->fn = cli;
-		return true;
+	case 0x9c: i->fn = pushf; return true;
+	case 0x9d: i->fn = popf; return true;
+	case 0xfa: i->fn = cli; return true;
 	case 0xfb:
 		i->fn = sti;
 		i->flags |= INSN_END;

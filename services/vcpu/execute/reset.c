@@ -19,9 +19,9 @@ static void reset_segments(struct vcpu *v)
 	v->seg[SEG_CS].selector = 0xf000;
 	v->seg[SEG_CS].base = 0xffff0000;
 	v->seg[SEG_CS].attr |= SEG_TYPE_CODE;
-	v->seg[SEG_LDTR] = (struct segment){ .limit = 0xffff, .attr = SEG_P | SYS_LDT };
-	v->seg[SEG_TR] = (struct segment){ .limit = 0xffff, .attr = SEG_P | SYS_TSS32_BUSY };
-	v->gdtr = v->idtr = (struct desc_table){ .limit = 0xffff };
+	v->seg[SEG_LDTR] = (struct segment){.limit = 0xffff, .attr = SEG_P | SYS_LDT};
+	v->seg[SEG_TR] = (struct segment){.limit = 0xffff, .attr = SEG_P | SYS_TSS32_BUSY};
+	v->gdtr = v->idtr = (struct desc_table){.limit = 0xffff};
 }
 
 /* What INIT leaves alone. */
@@ -40,7 +40,7 @@ static void reset_msrs(struct vcpu *v)
 	v->tsc_offset = v->tsc_adjust = 0;
 	v->spec_ctrl = v->xss = v->debugctl = 0;
 	v->feature_control = 1; /* locked, VMX off */
-	v->hwcr = 1 << 24; /* TscFreqSel */
+	v->hwcr = 1 << 24;	/* TscFreqSel */
 	v->xcr0 = 1;
 }
 

@@ -65,21 +65,25 @@ void desc_set_busy(struct vcpu *v, uint64_t lin, bool busy)
 
 struct segment segment_from(uint16_t sel, const struct descriptor *d)
 {
-	return (struct segment){ .base = desc_base(d), .limit = desc_limit(d),
-				 .attr = desc_attr(d), .selector = sel };
+	return (struct segment){.base = desc_base(d),
+				.limit = desc_limit(d),
+				.attr = desc_attr(d),
+				.selector = sel};
 }
 
 struct segment segment_v86(uint16_t sel)
 {
 	return (struct segment){
-		.base = (uint64_t)sel << 4, .limit = 0xffff, .selector = sel,
+		.base = (uint64_t)sel << 4,
+		.limit = 0xffff,
+		.selector = sel,
 		.attr = SEG_P | 3 << SEG_DPL_SHIFT | SEG_S | SEG_TYPE_WRITE | SEG_TYPE_ACCESSED,
 	};
 }
 
 struct segment segment_null(uint16_t sel)
 {
-	return (struct segment){ .attr = SEG_UNUSABLE, .selector = sel };
+	return (struct segment){.attr = SEG_UNUSABLE, .selector = sel};
 }
 
 void segment_load_real(struct vcpu *v, enum seg seg, uint16_t sel)
@@ -235,7 +239,7 @@ uint64_t tss_stack64(struct vcpu *v, unsigned slot)
 
 void segments_drop_privileged(struct vcpu *v, unsigned cpl)
 {
-	static const enum seg segs[] = { SEG_ES, SEG_DS, SEG_FS, SEG_GS };
+	static const enum seg segs[] = {SEG_ES, SEG_DS, SEG_FS, SEG_GS};
 	unsigned i;
 
 	for (i = 0; i < 4; i++) {
@@ -266,9 +270,9 @@ static bool visible(const struct vcpu *v, uint16_t sel, const struct descriptor 
 /* System types with access rights to tell (LAR), with a limit (LSL); SDM vol. 2. */
 enum {
 	LAR_TYPES_LEGACY = 0x1a3e, /* 1-5, 9, 11, 12 */
-	LAR_TYPES_LONG = 0x1a04, /* 2, 9, 11, 12 */
+	LAR_TYPES_LONG = 0x1a04,   /* 2, 9, 11, 12 */
 	LSL_TYPES_LEGACY = 0x0a0e, /* 1-3, 9, 11 */
-	LSL_TYPES_LONG = 0x0a04, /* 2, 9, 11 */
+	LSL_TYPES_LONG = 0x0a04,   /* 2, 9, 11 */
 };
 
 bool segment_lar(struct vcpu *v, uint16_t sel, uint32_t *rights)
@@ -374,8 +378,12 @@ void segment_load_tr(struct vcpu *v, uint16_t sel)
 
 struct stack stack_in(const struct segment *seg, uint64_t sp, unsigned cpl, uint32_t error)
 {
-	return (struct stack){ .base = seg->base, .sp = sp, .seg = *seg, .cpl = cpl,
-			       .mask = seg->attr & SEG_DB ? UINT32_MAX : 0xffff, .error = error };
+	return (struct stack){.base = seg->base,
+			      .sp = sp,
+			      .seg = *seg,
+			      .cpl = cpl,
+			      .mask = seg->attr & SEG_DB ? UINT32_MAX : 0xffff,
+			      .error = error};
 }
 
 struct stack stack_current(const struct vcpu *v)

@@ -10,9 +10,18 @@
 
 /* Types of system descriptors, SDM vol. 3 table 3-2. */
 enum {
-	SYS_TSS16 = 1, SYS_LDT = 2, SYS_TSS16_BUSY = 3, SYS_CALL16 = 4, SYS_TASK_GATE = 5,
-	SYS_INT16 = 6, SYS_TRAP16 = 7, SYS_TSS32 = 9, SYS_TSS32_BUSY = 11, SYS_CALL32 = 12,
-	SYS_INT32 = 14, SYS_TRAP32 = 15,
+	SYS_TSS16 = 1,
+	SYS_LDT = 2,
+	SYS_TSS16_BUSY = 3,
+	SYS_CALL16 = 4,
+	SYS_TASK_GATE = 5,
+	SYS_INT16 = 6,
+	SYS_TRAP16 = 7,
+	SYS_TSS32 = 9,
+	SYS_TSS32_BUSY = 11,
+	SYS_CALL32 = 12,
+	SYS_INT32 = 14,
+	SYS_TRAP32 = 15,
 	SYS_TSS_BUSY_BIT = 2,
 };
 
@@ -150,9 +159,9 @@ void segment_load_tr(struct vcpu *v, uint16_t sel);
 struct stack {
 	uint64_t base, sp, mask;
 	struct segment seg; /* for the limit */
-	unsigned cpl; /* rights of the accesses */
-	uint32_t error; /* of #SS when the limit is passed */
-	bool flat64; /* 64-bit mode: canonical checks instead of limits */
+	unsigned cpl;	    /* rights of the accesses */
+	uint32_t error;	    /* of #SS when the limit is passed */
+	bool flat64;	    /* 64-bit mode: canonical checks instead of limits */
 };
 
 /* The stack in use. */

@@ -13,12 +13,12 @@ static void set_zf(struct vcpu *v, bool on)
 }
 
 /* Goes on after a segment was loaded; the trace ends if its instructions no longer fit. */
-#define AFTER_LOAD(v, i, was)                                                                      \
-	do {                                                                                       \
-		if ((v)->mode != (was) || (v)->shadow) {                                           \
-			END_AFTER(v, i);                                                           \
-		}                                                                                  \
-		NEXT(v, i);                                                                        \
+#define AFTER_LOAD(v, i, was)                            \
+	do {                                             \
+		if ((v)->mode != (was) || (v)->shadow) { \
+			END_AFTER(v, i);                 \
+		}                                        \
+		NEXT(v, i);                              \
 	} while (0)
 
 /* Loading SS holds off interrupts and debug traps for one instruction. SDM vol. 3, 6.8.3. */
@@ -204,20 +204,14 @@ static insn_fn *handler_0f(const struct vcpu *v, const struct insn *i)
 	bool prot = v->mode & MODE_PROT;
 
 	switch (i->opcode) {
-	case 0x00:
-		return prot && ((i->reg & 7) == 4 || (i->reg & 7) == 5) ? verr_verw : NULL;
-	case 0x01:
-		return i->mod == 3 && i->modrm == 0xf8 && in_64bit(v) ? swapgs : NULL;
-	case 0x02:
-		return prot ? lar : NULL;
-	case 0x03:
-		return prot ? lsl : NULL;
+	case 0x00: return prot && ((i->reg & 7) == 4 || (i->reg & 7) == 5) ? verr_verw : NULL;
+	case 0x01: return i->mod == 3 && i->modrm == 0xf8 && in_64bit(v) ? swapgs : NULL;
+	case 0x02: return prot ? lar : NULL;
+	case 0x03: return prot ? lsl : NULL;
 	case 0xa0:
-	case 0xa8:
-		return push_seg;
+	case 0xa8: return push_seg;
 	case 0xa1:
-	case 0xa9:
-		return pop_seg;
+	case 0xa9: return pop_seg;
 	case 0xae:
 		return i->mod == 3 && (i->reg & 7) < 4 && (i->flags & INSN_REP) && in_64bit(v) &&
 				       cpuid_has(FEAT_FSGSBASE)
@@ -225,8 +219,7 @@ static insn_fn *handler_0f(const struct vcpu *v, const struct insn *i)
 			       : NULL;
 	case 0xb2:
 	case 0xb4:
-	case 0xb5:
-		return i->mod != 3 ? load_far_pointer : NULL;
+	case 0xb5: return i->mod != 3 ? load_far_pointer : NULL;
 	}
 	return NULL;
 }
@@ -237,28 +230,24 @@ static insn_fn *handler_1(const struct vcpu *v, const struct insn *i)
 	case 0x06:
 	case 0x0e:
 	case 0x16:
-	case 0x1e:
-		return push_seg;
+	case 0x1e: return push_seg;
 	case 0x07:
 	case 0x17:
-	case 0x1f:
-		return pop_seg;
-	case 0x63:
-		return !in_64bit(v) && (v->mode & MODE_PROT) ? arpl : NULL;
-	case 0x8c:
-		return (i->reg & 7) < N_SEG ? mov_from_seg : NULL;
-	case 0x8e:
-		return (i->reg & 7) < N_SEG && (i->reg & 7) != SEG_CS ? mov_to_seg : NULL;
+	case 0x1f: return pop_seg;
+	case 0x63: return !in_64bit(v) && (v->mode & MODE_PROT) ? arpl : NULL;
+	case 0x8c: return (i->reg & 7) < N_SEG ? mov_from_seg : NULL;
+	case 0x8e: return (i->reg & 7) < N_SEG && (i->reg & 7) != SEG_CS ? mov_to_seg : NULL;
 	case 0xc4:
-	case 0xc5:
-		return !in_64bit(v) && i->mod != 3 ? load_far_pointer : NULL;
+	case 0xc5: return !in_64bit(v) && i->mod != 3 ? load_far_pointer : NULL;
 	}
 	return NULL;
 }
 
 bool system_bind_segment(const struct vcpu *v, struct insn *i)
 {
-	insn_fn *fn = i->map == MAP_1 ? handler_1(v, i) : i->map == MAP_0F ? handler_0f(v, i) : NULL;
+	insn_fn *fn = i->map == MAP_1	 ? handler_1(v, i)
+		      : i->map == MAP_0F ? handler_0f(v, i)
+					 : NULL;
 
 	if (fn == NULL) {
 		return false;

@@ -20,19 +20,21 @@ static void load_flat(struct vcpu *v, uint16_t cs, uint16_t ss, unsigned cpl, bo
 	uint32_t dpl = cpl << SEG_DPL_SHIFT;
 
 	v->seg[SEG_CS] = (struct segment){
-		.limit = UINT32_MAX, .selector = cs,
+		.limit = UINT32_MAX,
+		.selector = cs,
 		.attr = ATTR_CODE | dpl | SEG_G | (long64 ? SEG_L : SEG_DB),
 	};
 	v->seg[SEG_SS] = (struct segment){
-		.limit = UINT32_MAX, .selector = ss, .attr = ATTR_DATA | dpl | SEG_G | SEG_DB,
+		.limit = UINT32_MAX,
+		.selector = ss,
+		.attr = ATTR_DATA | dpl | SEG_G | SEG_DB,
 	};
 	v->cpl = (uint8_t)cpl;
 }
 
 static void check_enabled(struct vcpu *v)
 {
-	bool mode_ok = cpuid_is_amd() ? (v->cr0 & CR0_PE) != 0
-				      : (v->mode & MODE_SIZE) == MODE_64;
+	bool mode_ok = cpuid_is_amd() ? (v->cr0 & CR0_PE) != 0 : (v->mode & MODE_SIZE) == MODE_64;
 
 	if (!(v->efer & EFER_SCE) || !mode_ok) {
 		raise_exception(v, VEC_UD);
@@ -115,8 +117,7 @@ void far_sysexit(struct vcpu *v, unsigned opsize)
 	bool long64 = opsize == 8;
 
 	check_sysenter(v);
-	if (v->cpl != 0 ||
-	    (long64 && (!is_canonical(v->gpr[RCX]) || !is_canonical(v->gpr[RDX])))) {
+	if (v->cpl != 0 || (long64 && (!is_canonical(v->gpr[RCX]) || !is_canonical(v->gpr[RDX])))) {
 		raise_error(v, VEC_GP, 0);
 	}
 	v->gpr[RSP] = long64 ? v->gpr[RCX] : (uint32_t)v->gpr[RCX];

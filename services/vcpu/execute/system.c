@@ -75,8 +75,7 @@ static const struct insn *rdtsc(struct vcpu *v, const struct insn *i)
 static const struct insn *rdpmc(struct vcpu *v, const struct insn *i)
 {
 	v->insn = i;
-	if ((!(v->cr4 & CR4_PCE) && v->cpl != 0) || !cpuid_is_amd() ||
-	    (uint32_t)v->gpr[RCX] > 3) {
+	if ((!(v->cr4 & CR4_PCE) && v->cpl != 0) || !cpuid_is_amd() || (uint32_t)v->gpr[RCX] > 3) {
 		raise_error(v, VEC_GP, 0);
 	}
 	v->gpr[RAX] = v->gpr[RDX] = 0;
@@ -132,26 +131,17 @@ static insn_fn *group_0fae(const struct insn *i)
 static insn_fn *handler_0f(const struct insn *i)
 {
 	switch (i->opcode) {
-	case 0x01:
-		return i->mod == 3 && i->modrm == 0xf9 && cpuid_has(FEAT_RDTSCP) ? rdtsc : NULL;
+	case 0x01: return i->mod == 3 && i->modrm == 0xf9 && cpuid_has(FEAT_RDTSCP) ? rdtsc : NULL;
 	case 0x08:
-	case 0x09:
-		return wbinvd;
+	case 0x09: return wbinvd;
 	case 0x0d:
-	case 0x18:
-		return nop;
-	case 0x30:
-		return wrmsr;
-	case 0x31:
-		return rdtsc;
-	case 0x32:
-		return rdmsr;
-	case 0x33:
-		return rdpmc;
-	case 0xa2:
-		return cpuid;
-	case 0xae:
-		return group_0fae(i);
+	case 0x18: return nop;
+	case 0x30: return wrmsr;
+	case 0x31: return rdtsc;
+	case 0x32: return rdmsr;
+	case 0x33: return rdpmc;
+	case 0xa2: return cpuid;
+	case 0xae: return group_0fae(i);
 	case 0xc7:
 		return i->mod == 3 && (i->reg & 7) == 7 && (i->flags & INSN_REP) &&
 				       cpuid_has(FEAT_RDPID)

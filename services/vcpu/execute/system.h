@@ -41,26 +41,20 @@ static inline void require_cpl0(struct vcpu *v)
 }
 
 /* Ends the trace behind an instruction that changed what later ones were decoded for. */
-#define END_AFTER(v, i)                                                                            \
-	do {                                                                                       \
-		(v)->rip = vcpu_next_rip((v), (i));                                                \
-		(v)->n_insns -= (i)->rest;                                                         \
-		END_TRACE();                                                                       \
+#define END_AFTER(v, i)                             \
+	do {                                        \
+		(v)->rip = vcpu_next_rip((v), (i)); \
+		(v)->n_insns -= (i)->rest;          \
+		END_TRACE();                        \
 	} while (0)
 
 /* Writes a register by operand size: 32-bit results clear the upper half. */
 static inline void gpr_write(struct vcpu *v, unsigned reg, unsigned size, uint64_t val)
 {
 	switch (size) {
-	case 2:
-		v->gpr[reg] = (v->gpr[reg] & ~0xffffull) | (uint16_t)val;
-		break;
-	case 4:
-		v->gpr[reg] = (uint32_t)val;
-		break;
-	default:
-		v->gpr[reg] = val;
-		break;
+	case 2: v->gpr[reg] = (v->gpr[reg] & ~0xffffull) | (uint16_t)val; break;
+	case 4: v->gpr[reg] = (uint32_t)val; break;
+	default: v->gpr[reg] = val; break;
 	}
 }
 

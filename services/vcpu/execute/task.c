@@ -16,8 +16,8 @@ struct tss_layout {
 	unsigned n_segs; /* from ES on */
 };
 
-static const struct tss_layout tss16 = { 2, 0x2b, 0x0e, 0x10, 0x12, 0x22, 0x2a, 4 };
-static const struct tss_layout tss32 = { 4, 0x67, 0x20, 0x24, 0x28, 0x48, 0x60, 6 };
+static const struct tss_layout tss16 = {2, 0x2b, 0x0e, 0x10, 0x12, 0x22, 0x2a, 4};
+static const struct tss_layout tss32 = {4, 0x67, 0x20, 0x24, 0x28, 0x48, 0x60, 6};
 
 /* The registers a TSS holds; seg[] in the order ES, CS, SS, DS, FS, GS. */
 struct task {
@@ -55,7 +55,7 @@ static void read_task(struct vcpu *v, uint64_t base, const struct tss_layout *l,
 {
 	unsigned i;
 
-	*t = (struct task){ .cr3 = (uint32_t)v->cr3 };
+	*t = (struct task){.cr3 = (uint32_t)v->cr3};
 	t->ip = (uint32_t)mmu_read_sys(v, base + l->ip, l->size);
 	t->flags = (uint32_t)mmu_read_sys(v, base + l->flags, l->size);
 	for (i = 0; i < 8; i++) {
@@ -156,7 +156,7 @@ static void load_data(struct vcpu *v, enum seg seg, uint16_t sel)
 
 static void load_segments(struct vcpu *v, const struct task *t)
 {
-	static const enum seg data[] = { SEG_ES, SEG_DS, SEG_FS, SEG_GS };
+	static const enum seg data[] = {SEG_ES, SEG_DS, SEG_FS, SEG_GS};
 	struct descriptor ss;
 	unsigned i;
 
@@ -243,7 +243,7 @@ void task_switch(struct vcpu *v, uint16_t sel, enum task_reason reason)
 
 void task_switch_gate(struct vcpu *v, uint64_t gate, enum task_reason reason)
 {
-	const struct descriptor d = { .raw = gate };
+	const struct descriptor d = {.raw = gate};
 
 	task_switch(v, gate_selector(&d), reason);
 }

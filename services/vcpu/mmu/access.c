@@ -49,10 +49,8 @@ static bool uses_stack(const struct insn *i)
 	case 0xca:
 	case 0xcb:
 	case 0xcf:
-	case 0xe8:
-		return true;
-	case 0xff:
-		return (i->reg & 7) == 2 || (i->reg & 7) == 3 || (i->reg & 7) == 6;
+	case 0xe8: return true;
+	case 0xff: return (i->reg & 7) == 2 || (i->reg & 7) == 3 || (i->reg & 7) == 6;
 	}
 	return false;
 }
@@ -65,9 +63,9 @@ static _Noreturn void raise_noncanonical(struct vcpu *v, uint64_t lin)
 
 	if (i != NULL) {
 		/* BT and friends may reach far from their operand's address. */
-		bool operand = (i->flags & INSN_MODRM) && i->mod != 3 &&
-			       (!uses_stack(i) ||
-				lin - (v->seg_base[i->seg] + ea_offset(v, i)) < 4096);
+		bool operand =
+			(i->flags & INSN_MODRM) && i->mod != 3 &&
+			(!uses_stack(i) || lin - (v->seg_base[i->seg] + ea_offset(v, i)) < 4096);
 
 		stack = operand && !(uses_stack(i) && i->opcode != 0xff) ? i->seg == SEG_SS
 									 : uses_stack(i);
@@ -192,12 +190,9 @@ static uint64_t page_read_whole(struct vcpu *v, const struct tlb_page *p, unsign
 		return board_mmio_read(v, p->gpa + off, size);
 	}
 	switch (size) {
-	case 1:
-		return *from;
-	case 2:
-		return *(const unaligned_u16 *)from;
-	case 4:
-		return *(const unaligned_u32 *)from;
+	case 1: return *from;
+	case 2: return *(const unaligned_u16 *)from;
+	case 4: return *(const unaligned_u32 *)from;
 	}
 	return *(const unaligned_u64 *)from;
 }
@@ -212,18 +207,10 @@ static void page_write_whole(struct vcpu *v, const struct tlb_page *p, unsigned 
 		return;
 	}
 	switch (size) {
-	case 1:
-		*to = (uint8_t)val;
-		break;
-	case 2:
-		*(unaligned_u16 *)to = (uint16_t)val;
-		break;
-	case 4:
-		*(unaligned_u32 *)to = (uint32_t)val;
-		break;
-	case 8:
-		*(unaligned_u64 *)to = val;
-		break;
+	case 1: *to = (uint8_t)val; break;
+	case 2: *(unaligned_u16 *)to = (uint16_t)val; break;
+	case 4: *(unaligned_u32 *)to = (uint32_t)val; break;
+	case 8: *(unaligned_u64 *)to = val; break;
 	}
 	if (p->code) {
 		board_code_written(v, p->gpa + off, size);
@@ -394,8 +381,7 @@ static uint64_t read_other(struct vcpu *v, uint64_t lin, unsigned size, enum mmu
 	return val;
 }
 
-static void write_other(struct vcpu *v, uint64_t lin, unsigned size, uint64_t val,
-			enum mmu_ctx ctx)
+static void write_other(struct vcpu *v, uint64_t lin, unsigned size, uint64_t val, enum mmu_ctx ctx)
 {
 	const struct tlb_entry *e;
 

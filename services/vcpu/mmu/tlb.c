@@ -14,7 +14,7 @@
 /* One word of vcpu.fills. */
 enum {
 	FILL_SLOT = TLB_SIZE - 1,
-	FILL_CTX_SHIFT = TLB_BITS, /* 2 bits */
+	FILL_CTX_SHIFT = TLB_BITS,	 /* 2 bits */
 	FILL_SHIFT_SHIFT = TLB_BITS + 2, /* log2 of the page size, 5 bits */
 	N_FILLS = sizeof(((struct vcpu *)0)->fills) / sizeof(uint32_t),
 };
@@ -141,13 +141,13 @@ void tlb_fill(struct vcpu *v, enum mmu_ctx ctx, uint64_t lin, const struct tlb_p
 		mmu_flush_all(v);
 	}
 	if (p->tag_r) {
-		t->r[slot] = (struct tlb_entry){ tag, (uint64_t)(uintptr_t)p->r - tag };
+		t->r[slot] = (struct tlb_entry){tag, (uint64_t)(uintptr_t)p->r - tag};
 	}
 	if (p->tag_w) {
-		t->w[slot] = (struct tlb_entry){ tag, (uint64_t)(uintptr_t)p->w - tag };
+		t->w[slot] = (struct tlb_entry){tag, (uint64_t)(uintptr_t)p->w - tag};
 	}
 	if (p->tag_x) {
-		t->x[slot] = (struct tlb_entry){ tag, (uint64_t)(uintptr_t)p->r - tag };
+		t->x[slot] = (struct tlb_entry){tag, (uint64_t)(uintptr_t)p->r - tag};
 		t->x_gpa[slot] = p->gpa;
 	}
 	if (p->shift != 12) {

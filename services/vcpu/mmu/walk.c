@@ -18,14 +18,14 @@ struct entry {
 /* The form of one paging mode. */
 struct form {
 	unsigned levels, index_bits, entry_size;
-	uint64_t top; /* guest-physical address of the first table */
+	uint64_t top;	   /* guest-physical address of the first table */
 	uint64_t reserved; /* in every entry */
 };
 
 static struct entry entry_read(struct vcpu *v, uint64_t gpa, unsigned size)
 {
 	struct mem_run run;
-	struct entry e = { NULL, UINT64_MAX };
+	struct entry e = {NULL, UINT64_MAX};
 
 	gpa &= MMU_PHYS_MASK & board_a20_mask(v->board);
 	run = board_mem_lookup(v->board, gpa);
@@ -66,7 +66,7 @@ static bool entry_set(struct entry *e, uint64_t bits, unsigned size)
 
 static struct form paging_form(const struct vcpu *v)
 {
-	struct form f = { 0 };
+	struct form f = {0};
 
 	if (!(v->cr4 & CR4_PAE)) {
 		f.levels = 2;
@@ -185,8 +185,8 @@ static int follow(struct vcpu *v, uint64_t lin, struct walk *w, struct form *f, 
 
 static void identity(uint64_t lin, struct walk *w)
 {
-	*w = (struct walk){ .gpa = lin & UINT32_MAX, .shift = 12, .write = true, .user = true,
-			    .dirty = true };
+	*w = (struct walk){
+		.gpa = lin & UINT32_MAX, .shift = 12, .write = true, .user = true, .dirty = true};
 }
 
 bool mmu_walk_permits(const struct vcpu *v, const struct walk *w, enum mmu_access acc,
@@ -217,8 +217,8 @@ static int fault_code(const struct vcpu *v, int code, enum mmu_access acc, enum 
 	if (ctx >= MMU_USER) {
 		code |= PFERR_U;
 	}
-	if ((acc & MMU_X) && ((v->cr4 & CR4_SMEP) ||
-			      ((v->efer & EFER_NXE) && (v->cr4 & CR4_PAE)))) {
+	if ((acc & MMU_X) &&
+	    ((v->cr4 & CR4_SMEP) || ((v->efer & EFER_NXE) && (v->cr4 & CR4_PAE)))) {
 		code |= PFERR_I;
 	}
 	return code;

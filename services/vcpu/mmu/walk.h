@@ -20,15 +20,20 @@ enum { PFERR_P = 1, PFERR_W = 2, PFERR_U = 4, PFERR_RSVD = 8, PFERR_I = 16 };
 
 /* Bits of a paging-structure entry. */
 enum {
-	PTE_P = 1 << 0, PTE_W = 1 << 1, PTE_U = 1 << 2, PTE_A = 1 << 5, PTE_D = 1 << 6,
-	PTE_PS = 1 << 7, PTE_G = 1 << 8,
+	PTE_P = 1 << 0,
+	PTE_W = 1 << 1,
+	PTE_U = 1 << 2,
+	PTE_A = 1 << 5,
+	PTE_D = 1 << 6,
+	PTE_PS = 1 << 7,
+	PTE_G = 1 << 8,
 };
-#define PTE_NX (1ull << 63)
+#define PTE_NX	 (1ull << 63)
 #define PTE_ADDR 0x000ffffffffff000ull
 
 struct walk {
-	uint64_t gpa; /* of the byte; A20 not applied */
-	unsigned shift; /* log2 of the page's size: 12, 21, 22, 30; 12 without paging */
+	uint64_t gpa;	  /* of the byte; A20 not applied */
+	unsigned shift;	  /* log2 of the page's size: 12, 21, 22, 30; 12 without paging */
 	bool write, user; /* the AND of R/W and U/S over all levels */
 	bool nx, global, dirty;
 };

@@ -7,8 +7,7 @@ static bool watches(const struct vcpu *v, unsigned n, bool write)
 {
 	enum watch_kind kind = watch_kind(v->dr[7], n);
 
-	return watch_enabled(v->dr[7], n) &&
-	       (kind == WATCH_RW || (kind == WATCH_WRITE && write));
+	return watch_enabled(v->dr[7], n) && (kind == WATCH_RW || (kind == WATCH_WRITE && write));
 }
 
 bool watch_page(const struct vcpu *v, uint64_t lin, bool write)

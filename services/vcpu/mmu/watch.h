@@ -21,7 +21,7 @@ static inline bool watch_enabled(uint64_t dr7, unsigned n)
 /* Length in bytes: LEN 2 means 8. */
 static inline unsigned watch_len(uint64_t dr7, unsigned n)
 {
-	static const uint8_t len[4] = { 1, 2, 8, 4 };
+	static const uint8_t len[4] = {1, 2, 8, 4};
 
 	return len[dr7 >> (18 + n * 4) & 3];
 }
