@@ -17,6 +17,7 @@ struct options {
 	unsigned seconds, max_reports;
 	uint32_t mode;
 	bool one;
+	bool alone; /* only the interpreter: for sanitizers, whose shadow the host would see */
 	const char *filter_text;
 	struct fz_filter filter;
 };
@@ -31,7 +32,7 @@ static void usage(FILE *f)
 	fprintf(f, "usage: fuzz_encodings [--mode 32|64] [--seed N] [--seconds S] [--cases N] "
 		   "[--first ID]\n"
 		   "         [--filter [0f:|0f38:|0f3a:]OP[-OP][/REG]] [--one ID] [--reports N]\n"
-		   "         [--excluded]\n");
+		   "         [--excluded] [--alone]\n");
 }
 
 /* "0f38:10-17/3": map, opcodes and ModRM.reg, all hexadecimal. */
@@ -67,6 +68,7 @@ static bool parse_options(int argc, char **argv, struct options *o)
 		{ "seed", 1, NULL, 's' }, { "seconds", 1, NULL, 't' }, { "cases", 1, NULL, 'n' },
 		{ "first", 1, NULL, 'i' }, { "filter", 1, NULL, 'f' }, { "one", 1, NULL, 'o' },
 		{ "mode", 1, NULL, 'm' }, { "reports", 1, NULL, 'r' }, { "excluded", 0, NULL, 'x' },
+		{ "alone", 0, NULL, 'a' },
 		{ 0 },
 	};
 	int c;
@@ -80,6 +82,7 @@ static bool parse_options(int argc, char **argv, struct options *o)
 		case 'i': o->first = strtoull(optarg, NULL, 0); break;
 		case 'm': o->mode = (uint32_t)strtoul(optarg, NULL, 0); break;
 		case 'r': o->max_reports = (unsigned)strtoul(optarg, NULL, 0); break;
+		case 'a': o->alone = true; break;
 		case 'x': fz_print_excluded(); exit(0);
 		case 'f':
 			o->filter_text = optarg;
@@ -167,17 +170,24 @@ static void run_batch(const struct options *o, struct tally *t, struct fz_native
 {
 	static struct fz_result results[FZ_BATCH];
 	uint32_t lens[FZ_BATCH];
-	struct fz_batch *b = fz_native_batch(native);
+	static struct fz_batch own;
+	struct fz_batch *b = native ? fz_native_batch(native) : &own;
 
 	if (!fill_batch(b, o, base)) {
 		return;
 	}
-	fz_native_go(native);
+	if (native) {
+		fz_native_go(native);
+	}
 	fz_guest_code(guest, b);
 	for (unsigned k = 0; k < FZ_BATCH; k++) {
 		if (b->cases[k].code_len) {
 			fz_guest_run(guest, &b->cases[k], k, &results[k]);
 		}
+	}
+	if (!native) {
+		t->n_run += FZ_BATCH;
+		return;
 	}
 	fz_native_wait(native);
 	for (unsigned k = 0; k < FZ_BATCH; k++) {
@@ -229,8 +239,8 @@ int main(int argc, char **argv)
 		o.n_cases = 1;
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	native = fz_native_start(o.mode);
-	guest = native ? fz_guest_create(o.mode) : NULL;
+	native = o.alone ? NULL : fz_native_start(o.mode);
+	guest = native || o.alone ? fz_guest_create(o.mode) : NULL;
 	if (!guest) {
 		perror("fuzz_encodings");
 		return 77;
@@ -243,7 +253,9 @@ int main(int argc, char **argv)
 		run_batch(&o, &tally, native, guest, base);
 	}
 	print_tally(&tally, now() - start);
-	fz_native_stop(native);
+	if (native) {
+		fz_native_stop(native);
+	}
 	fz_guest_destroy(guest);
 	return tally.n_bad && !o.one ? 1 : 0;
 }

@@ -188,7 +188,8 @@ static void xrstor_any(struct vcpu *v, const struct insn *i, bool compact_only)
 	struct xsave_area a;
 	uint32_t csr;
 
-	mmu_probe(v, lin + OFF_HEADER, HEADER_LEN, MMU_R); /* faults there go first */
+	mmu_probe(v, lin, 1, MMU_R);
+	mmu_probe(v, lin + OFF_HEADER, HEADER_LEN, MMU_R);
 	mmu_read_bytes(v, lin, &a, sizeof(a));
 	check_area(v, &a, rfbm, compact_only);
 	memcpy(&csr, a.legacy + OFF_MXCSR, 4);
