@@ -35,7 +35,7 @@ static uint32_t run_dma(struct mobo_test_board *b, uint32_t control, uint32_t le
 	struct {
 		uint32_t control, len;
 		uint64_t gpa;
-	} d = { be32(control), be32(len), __builtin_bswap64(gpa) };
+	} d = {be32(control), be32(len), __builtin_bswap64(gpa)};
 
 	memcpy(mobo_test_ram(b) + DESCRIPTOR, &d, sizeof(d));
 	mobo_test_outl(b, 0x518, be32(DESCRIPTOR));
@@ -70,7 +70,7 @@ static uint8_t *read_file(struct mobo_test_board *b, const char *name, uint32_t 
 
 static struct mobo_test_board *board_with(const char *const *config)
 {
-	const struct mobo_test_setup setup = { .config = config, .ram_size = RAM_SIZE };
+	const struct mobo_test_setup setup = {.config = config, .ram_size = RAM_SIZE};
 
 	return mobo_test_board_new(&mobo_chip_fwcfg, &setup);
 }
@@ -117,12 +117,12 @@ static void dma_reports_errors(void **state)
 
 static void e820_has_memory_below_and_above_4_gib(void **state)
 {
-	static const char *const config[] = { "memory", "5G", "low-memory", "3G", NULL };
+	static const char *const config[] = {"memory", "5G", "low-memory", "3G", NULL};
 	struct mobo_test_board *b = board_with(config);
 	struct {
 		uint64_t address, len;
 		uint32_t type;
-	} __attribute__((packed)) *e;
+	} __attribute__((packed)) * e;
 	uint32_t len;
 
 	e = (void *)read_file(b, "etc/e820", &len);
@@ -173,8 +173,7 @@ static void run_command(struct loaded *l, const uint8_t *cmd)
 	memcpy(&op, cmd, 4);
 	file = file_of(l, (const char *)cmd + 4, &len, &gpa);
 	switch (op) {
-	case 1:
-		break;
+	case 1: break;
 	case 2:
 		file_of(l, (const char *)cmd + 60, &src_len, &src_gpa);
 		memcpy(&offset, cmd + 116, 4);
@@ -191,8 +190,7 @@ static void run_command(struct loaded *l, const uint8_t *cmd)
 		assert_true(offset < len && start + n <= len);
 		file[offset] = (uint8_t)(file[offset] - sum(file + start, n));
 		break;
-	default:
-		fail_msg("loader command %u", op);
+	default: fail_msg("loader command %u", op);
 	}
 }
 
@@ -230,8 +228,8 @@ static const uint8_t *find_table(const struct loaded *l, const char *signature)
 
 static void acpi_tables_are_linked_and_sum_to_zero(void **state)
 {
-	static const char *const config[] = { "memory", "512M", "cpus", "3", NULL };
-	static const char *const names[] = { "FACP", "APIC", "SSDT", "HPET", "WAET" };
+	static const char *const config[] = {"memory", "512M", "cpus", "3", NULL};
+	static const char *const names[] = {"FACP", "APIC", "SSDT", "HPET", "WAET"};
 	struct mobo_test_board *b = board_with(config);
 	struct loaded l = load_tables(b);
 	const uint8_t *t;
@@ -263,10 +261,10 @@ static void acpi_tables_are_linked_and_sum_to_zero(void **state)
 
 static void smbios_counts_agree(void **state)
 {
-	static const char *const config[] = { "uuid", "00112233-4455-6677-8899-aabbccddeeff", "cpus",
-					      "2", NULL };
-	static const uint8_t mixed_endian[] = { 0x33, 0x22, 0x11, 0x00, 0x55, 0x44, 0x77, 0x66,
-						0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff };
+	static const char *const config[] = {"uuid", "00112233-4455-6677-8899-aabbccddeeff", "cpus",
+					     "2", NULL};
+	static const uint8_t mixed_endian[] = {0x33, 0x22, 0x11, 0x00, 0x55, 0x44, 0x77, 0x66,
+					       0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff};
 	struct mobo_test_board *b = board_with(config);
 	uint32_t len, anchor_len, n = 0, at = 0;
 	uint8_t *table = read_file(b, "etc/smbios/smbios-tables", &len);
@@ -339,13 +337,15 @@ static uint32_t number(struct mobo_test_board *b, uint16_t key)
 
 static void kernel_header_is_filled_in(void **state)
 {
-	static const char *const config[] = { "memory", "64M", "append", "console=ttyS0 vga=0x317",
-					      NULL };
-	static const char *const names[] = { "kernel", "initrd", NULL };
+	static const char *const config[] = {"memory", "64M", "append", "console=ttyS0 vga=0x317",
+					     NULL};
+	static const char *const names[] = {"kernel", "initrd", NULL};
 	static uint8_t initrd[INITRD_BYTES];
-	int fds[] = { make_kernel(0x20c, 1), make_file(initrd, sizeof(initrd)) };
-	const struct mobo_test_setup setup = { .config = config, .fd_names = names, .fds = fds,
-					       .ram_size = RAM_SIZE };
+	int fds[] = {make_kernel(0x20c, 1), make_file(initrd, sizeof(initrd))};
+	const struct mobo_test_setup setup = {.config = config,
+					      .fd_names = names,
+					      .fds = fds,
+					      .ram_size = RAM_SIZE};
 	struct mobo_test_board *b = mobo_test_board_new(&mobo_chip_fwcfg, &setup);
 	uint8_t head[(SETUP_SECTS + 1) * 512];
 	uint32_t v, len;
@@ -384,9 +384,9 @@ static void kernel_header_is_filled_in(void **state)
 
 static void option_rom_is_valid(void **state)
 {
-	static const char *const names[] = { "kernel", NULL };
+	static const char *const names[] = {"kernel", NULL};
 	int fd = make_kernel(0x20c, 1);
-	const struct mobo_test_setup setup = { .fd_names = names, .fds = &fd, .ram_size = RAM_SIZE };
+	const struct mobo_test_setup setup = {.fd_names = names, .fds = &fd, .ram_size = RAM_SIZE};
 	struct mobo_test_board *b = mobo_test_board_new(&mobo_chip_fwcfg, &setup);
 	uint32_t len;
 	uint8_t *rom = read_file(b, "genroms/linuxboot.bin", &len);
@@ -402,9 +402,9 @@ static void option_rom_is_valid(void **state)
 
 static void old_low_kernel_goes_below_640_kib(void **state)
 {
-	static const char *const names[] = { "kernel", NULL };
+	static const char *const names[] = {"kernel", NULL};
 	int fd = make_kernel(0x200, 0);
-	const struct mobo_test_setup setup = { .fd_names = names, .fds = &fd, .ram_size = RAM_SIZE };
+	const struct mobo_test_setup setup = {.fd_names = names, .fds = &fd, .ram_size = RAM_SIZE};
 	struct mobo_test_board *b = mobo_test_board_new(&mobo_chip_fwcfg, &setup);
 	uint8_t head[512];
 
@@ -420,9 +420,9 @@ static void old_low_kernel_goes_below_640_kib(void **state)
 /* What init says to a kernel file with these bytes. */
 static int try_kernel(const void *data, size_t len, const char *const *config)
 {
-	static const char *const names[] = { "kernel", NULL };
+	static const char *const names[] = {"kernel", NULL};
 	int fd = make_file(data, len), r;
-	const struct mobo_test_setup setup = { .config = config, .fd_names = names, .fds = &fd };
+	const struct mobo_test_setup setup = {.config = config, .fd_names = names, .fds = &fd};
 	struct mobo_test_board *b = mobo_test_board_try(&mobo_chip_fwcfg, &setup, &r);
 
 	if (b) {
@@ -434,11 +434,11 @@ static int try_kernel(const void *data, size_t len, const char *const *config)
 
 static void bad_kernels_and_configurations_are_refused(void **state)
 {
-	static const char *const no_uuid[] = { "uuid", "x", NULL };
-	static const char *const no_memory[] = { "memory", "1M", "low-memory", "2M", NULL };
-	static const char *const no_cpus[] = { "cpus", "0", NULL };
+	static const char *const no_uuid[] = {"uuid", "x", NULL};
+	static const char *const no_memory[] = {"memory", "1M", "low-memory", "2M", NULL};
+	static const char *const no_cpus[] = {"cpus", "0", NULL};
 	static uint8_t image[2048];
-	struct mobo_test_setup setup = { 0 };
+	struct mobo_test_setup setup = {0};
 	int r;
 
 	assert_int_equal(try_kernel("", 0, NULL), -EINVAL);

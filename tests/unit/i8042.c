@@ -48,7 +48,8 @@ static void write_ctr(struct mobo_test_board *b, uint8_t ctr)
 
 static void key(struct mobo_test_board *b, uint16_t code, bool down)
 {
-	mobo_test_input(b, &(struct mobo_input){ .kind = MOBO_INPUT_KEY, .code = code, .down = down });
+	mobo_test_input(b,
+			&(struct mobo_input){.kind = MOBO_INPUT_KEY, .code = code, .down = down});
 }
 
 static void aux_write(struct mobo_test_board *b, uint8_t byte)
@@ -59,7 +60,7 @@ static void aux_write(struct mobo_test_board *b, uint8_t byte)
 
 static void move(struct mobo_test_board *b, int dx, int dy)
 {
-	mobo_test_input(b, &(struct mobo_input){ .kind = MOBO_INPUT_REL, .dx = dx, .dy = dy });
+	mobo_test_input(b, &(struct mobo_input){.kind = MOBO_INPUT_REL, .dx = dx, .dy = dy});
 }
 
 /* Raw set 2, no interrupts. */
@@ -125,18 +126,28 @@ static void keys_have_the_codes_of_the_table(void **state)
 		uint16_t key;
 		const char *set2, *set1;
 	} keys[] = {
-		{ KEY_ESC, "\x76", "\x01" },	      { KEY_1, "\x16", "\x02" },
-		{ KEY_BACKSPACE, "\x66", "\x0e" },    { KEY_TAB, "\x0d", "\x0f" },
-		{ KEY_ENTER, "\x5a", "\x1c" },	      { KEY_SPACE, "\x29", "\x39" },
-		{ KEY_F1, "\x05", "\x3b" },	      { KEY_F7, "\x83", "\x41" },
-		{ KEY_F11, "\x78", "\x57" },	      { KEY_F12, "\x07", "\x58" },
-		{ KEY_102ND, "\x61", "\x56" },	      { KEY_KPASTERISK, "\x7c", "\x37" },
-		{ KEY_NUMLOCK, "\x77", "\x45" },      { KEY_KPENTER, "\xe0\x5a", "\xe0\x1c" },
-		{ KEY_RIGHTALT, "\xe0\x11", "\xe0\x38" }, { KEY_HOME, "\xe0\x6c", "\xe0\x47" },
-		{ KEY_UP, "\xe0\x75", "\xe0\x48" },   { KEY_DELETE, "\xe0\x71", "\xe0\x53" },
-		{ KEY_LEFTMETA, "\xe0\x1f", "\xe0\x5b" }, { KEY_COMPOSE, "\xe0\x2f", "\xe0\x5d" },
-		{ KEY_SYSRQ, "\xe0\x12\xe0\x7c", "\xe0\x2a\xe0\x37" },
-		{ KEY_PAUSE, "\xe1\x14\x77\xe1\xf0\x14\xf0\x77", "\xe1\x1d\x45\xe1\x9d\xc5" },
+		{KEY_ESC, "\x76", "\x01"},
+		{KEY_1, "\x16", "\x02"},
+		{KEY_BACKSPACE, "\x66", "\x0e"},
+		{KEY_TAB, "\x0d", "\x0f"},
+		{KEY_ENTER, "\x5a", "\x1c"},
+		{KEY_SPACE, "\x29", "\x39"},
+		{KEY_F1, "\x05", "\x3b"},
+		{KEY_F7, "\x83", "\x41"},
+		{KEY_F11, "\x78", "\x57"},
+		{KEY_F12, "\x07", "\x58"},
+		{KEY_102ND, "\x61", "\x56"},
+		{KEY_KPASTERISK, "\x7c", "\x37"},
+		{KEY_NUMLOCK, "\x77", "\x45"},
+		{KEY_KPENTER, "\xe0\x5a", "\xe0\x1c"},
+		{KEY_RIGHTALT, "\xe0\x11", "\xe0\x38"},
+		{KEY_HOME, "\xe0\x6c", "\xe0\x47"},
+		{KEY_UP, "\xe0\x75", "\xe0\x48"},
+		{KEY_DELETE, "\xe0\x71", "\xe0\x53"},
+		{KEY_LEFTMETA, "\xe0\x1f", "\xe0\x5b"},
+		{KEY_COMPOSE, "\xe0\x2f", "\xe0\x5d"},
+		{KEY_SYSRQ, "\xe0\x12\xe0\x7c", "\xe0\x2a\xe0\x37"},
+		{KEY_PAUSE, "\xe1\x14\x77\xe1\xf0\x14\xf0\x77", "\xe1\x1d\x45\xe1\x9d\xc5"},
 	};
 	struct mobo_test_board *b = raw_board();
 
@@ -286,7 +297,7 @@ static void mouse_moves_in_packets(void **state)
 
 static void knocking_makes_a_wheel_and_five_buttons(void **state)
 {
-	static const uint8_t wheel[] = { 200, 100, 80 }, buttons[] = { 200, 200, 80 };
+	static const uint8_t wheel[] = {200, 100, 80}, buttons[] = {200, 200, 80};
 	struct mobo_test_board *b = raw_board();
 
 	for (size_t i = 0; i < 3; i++) {
@@ -299,7 +310,7 @@ static void knocking_makes_a_wheel_and_five_buttons(void **state)
 	EXPECT_AUX(b, "\xfa\x03");
 	aux_write(b, 0xf4);
 	EXPECT_AUX(b, "\xfa");
-	mobo_test_input(b, &(struct mobo_input){ .kind = MOBO_INPUT_WHEEL, .dz = 1 });
+	mobo_test_input(b, &(struct mobo_input){.kind = MOBO_INPUT_WHEEL, .dz = 1});
 	EXPECT_AUX(b, "\x08\x00\x00\xff"); /* away from the user is negative */
 	for (size_t i = 0; i < 3; i++) {
 		aux_write(b, 0xf3);
@@ -309,7 +320,9 @@ static void knocking_makes_a_wheel_and_five_buttons(void **state)
 	}
 	aux_write(b, 0xf2);
 	EXPECT_AUX(b, "\xfa\x04");
-	mobo_test_input(b, &(struct mobo_input){ .kind = MOBO_INPUT_BUTTON, .code = BTN_SIDE, .down = true });
+	mobo_test_input(b, &(struct mobo_input){.kind = MOBO_INPUT_BUTTON,
+						.code = BTN_SIDE,
+						.down = true});
 	EXPECT_AUX(b, "\x08\x00\x00\x10");
 	mobo_test_board_free(b);
 }
@@ -317,7 +330,7 @@ static void knocking_makes_a_wheel_and_five_buttons(void **state)
 static void short_click_is_two_packets(void **state)
 {
 	struct mobo_test_board *b = raw_board();
-	struct mobo_input in = { .kind = MOBO_INPUT_BUTTON, .code = BTN_LEFT };
+	struct mobo_input in = {.kind = MOBO_INPUT_BUTTON, .code = BTN_LEFT};
 
 	aux_write(b, 0xf4);
 	EXPECT_AUX(b, "\xfa");

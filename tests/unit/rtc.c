@@ -27,7 +27,7 @@ static void set(struct mobo_test_board *b, uint8_t at, uint8_t val)
 static struct mobo_test_board *at_time(int64_t seconds)
 {
 	/* The fake board's time begins one second after its base. */
-	const struct mobo_test_setup setup = { .realtime_base_ns = (seconds - 1) * (int64_t)SECOND };
+	const struct mobo_test_setup setup = {.realtime_base_ns = (seconds - 1) * (int64_t)SECOND};
 
 	return mobo_test_board_new(&mobo_chip_rtc, &setup);
 }
@@ -39,8 +39,8 @@ static unsigned bcd(uint8_t v)
 
 static void shows_the_date_in_bcd(void **state)
 {
-	static const int64_t times[] = { 951782399, 951782400, 1704067199, 1709251199, 4107542400,
-					 1795411412, 68169600 };
+	static const int64_t times[] = {951782399,  951782400,	1704067199, 1709251199,
+					4107542400, 1795411412, 68169600};
 
 	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
 		struct mobo_test_board *b = at_time(times[i]);
@@ -214,15 +214,17 @@ static void ram_and_time_survive_reset(void **state)
 
 static void cmos_tells_firmware_of_memory_and_boot_order(void **state)
 {
-	static const char *const config[] = { "memory", "6G", "low-memory", "3G", "cpus", "2",
-					      "boot", "cdrom,disk,network", NULL };
-	const struct mobo_test_setup setup = { .config = config };
+	static const char *const config[] = {"memory", "6G",   "low-memory",	     "3G", "cpus",
+					     "2",      "boot", "cdrom,disk,network", NULL};
+	const struct mobo_test_setup setup = {.config = config};
 	struct mobo_test_board *b = mobo_test_board_new(&mobo_chip_rtc, &setup);
 
 	assert_int_equal(get(b, 0x15) | get(b, 0x16) << 8, 640);
 	assert_int_equal(get(b, 0x30) | get(b, 0x31) << 8, 0xffff);
-	assert_int_equal((get(b, 0x34) | get(b, 0x35) << 8) * 0x10000ull, (3ull << 30) - (16 << 20));
-	assert_int_equal((get(b, 0x5b) | get(b, 0x5c) << 8 | get(b, 0x5d) << 16) * 0x10000ull, 3ull << 30);
+	assert_int_equal((get(b, 0x34) | get(b, 0x35) << 8) * 0x10000ull,
+			 (3ull << 30) - (16 << 20));
+	assert_int_equal((get(b, 0x5b) | get(b, 0x5c) << 8 | get(b, 0x5d) << 16) * 0x10000ull,
+			 3ull << 30);
 	assert_int_equal(get(b, 0x5f), 1);
 	assert_int_equal(get(b, 0x3d), 0x23);
 	assert_int_equal(get(b, 0x38) >> 4, 4);

@@ -128,7 +128,7 @@ static void table_end(struct acpi *a, size_t at, bool listed)
 static void put_pointer(struct acpi *a, size_t to, uint8_t size)
 {
 	script_pointer(a, FILE_TABLES, a->tables.len, size);
-	blob_put(&a->tables, &(uint64_t){ to }, size);
+	blob_put(&a->tables, &(uint64_t){to}, size);
 }
 
 /* Generic address structure of an I/O port range (ACPI 3.0, 5.2.3.1). */
@@ -182,17 +182,17 @@ static void put_fadt(struct acpi *a, size_t facs, size_t dsdt)
 	blob_u32(b, APM_PORT);
 	blob_u8(b, APM_ACPI_ENABLE);
 	blob_u8(b, APM_ACPI_DISABLE);
-	blob_zero(b, 2); /* S4BIOS_REQ, PSTATE_CNT */
+	blob_zero(b, 2);	 /* S4BIOS_REQ, PSTATE_CNT */
 	blob_u32(b, m->pm_base); /* PM1a_EVT_BLK */
 	blob_u32(b, 0);
 	blob_u32(b, m->pm_base + 4u); /* PM1a_CNT_BLK */
 	blob_u32(b, 0);
-	blob_u32(b, 0); /* PM2_CNT_BLK */
-	blob_u32(b, m->pm_base + 8u); /* PM_TMR_BLK */
+	blob_u32(b, 0);		       /* PM2_CNT_BLK */
+	blob_u32(b, m->pm_base + 8u);  /* PM_TMR_BLK */
 	blob_u32(b, m->pm_base + 12u); /* GPE0_BLK */
 	blob_u32(b, 0);
-	blob_put(b, (uint8_t[]){ 4, 2, 0, 4, 4, 0, 0, 0 }, 8); /* lengths; GPE1_BASE, CST_CNT */
-	blob_u16(b, 0x0fff); /* C2 and C3: not supported */
+	blob_put(b, (uint8_t[]){4, 2, 0, 4, 4, 0, 0, 0}, 8); /* lengths; GPE1_BASE, CST_CNT */
+	blob_u16(b, 0x0fff);				     /* C2 and C3: not supported */
 	blob_u16(b, 0x0fff);
 	blob_zero(b, 4); /* FLUSH_SIZE, FLUSH_STRIDE */
 	blob_zero(b, 4); /* DUTY_*, DAY_ALRM, MON_ALRM */
@@ -229,19 +229,20 @@ static void put_interrupt_override(struct acpi *a, uint8_t irq, uint32_t gsi, ui
 
 static void put_madt(struct acpi *a)
 {
-	/* Those that the PCI interrupts and the SCI use: level-triggered, active high (flags 0xd). */
-	static const uint8_t level[] = { 5, 9, 10, 11 };
+	/* Those that the PCI interrupts and the SCI use: level-triggered, active high (flags 0xd).
+	 */
+	static const uint8_t level[] = {5, 9, 10, 11};
 	struct blob *b = &a->tables;
 	size_t at = table_begin(a, "APIC", 1);
 
 	blob_u32(b, LAPIC_BASE);
 	blob_u32(b, 1); /* there are two 8259s also */
 	for (unsigned i = 0; i < a->m->cpus; i++) {
-		blob_put(b, (uint8_t[]){ 0, 8, (uint8_t)i, (uint8_t)i }, 4);
+		blob_put(b, (uint8_t[]){0, 8, (uint8_t)i, (uint8_t)i}, 4);
 		blob_u32(b, 1); /* enabled */
 	}
 	/* The I/O APIC; inputs from 0 on. */
-	blob_put(b, (uint8_t[]){ 1, 12, 0, 0 }, 4);
+	blob_put(b, (uint8_t[]){1, 12, 0, 0}, 4);
 	blob_u32(b, IOAPIC_BASE);
 	blob_u32(b, 0);
 	put_interrupt_override(a, 0, 2, 0);
@@ -249,7 +250,7 @@ static void put_madt(struct acpi *a)
 		put_interrupt_override(a, level[i], level[i], 0xd);
 	}
 	/* LINT1 of all CPUs is NMI. */
-	blob_put(b, (uint8_t[]){ 4, 6, 0xff, 0, 0, 1 }, 6);
+	blob_put(b, (uint8_t[]){4, 6, 0xff, 0, 0, 1}, 6);
 	table_end(a, at, true);
 }
 
@@ -259,9 +260,9 @@ static void put_hpet(struct acpi *a)
 	size_t at = table_begin(a, "HPET", 1);
 
 	blob_u32(b, HPET_ID);
-	blob_put(b, (uint8_t[]){ 0, 64, 0, 0 }, 4);
+	blob_put(b, (uint8_t[]){0, 64, 0, 0}, 4);
 	blob_u64(b, HPET_BASE);
-	blob_u8(b, 0); /* number */
+	blob_u8(b, 0);	   /* number */
 	blob_u16(b, 0x80); /* least ticks in periodic mode */
 	blob_u8(b, 0);
 	table_end(a, at, true);
@@ -304,9 +305,10 @@ static void put_ssdt(struct acpi *a)
 	char name[8];
 
 	put_name_dword(b, "LOWM", (uint32_t)m->low_memory);
-	put_name_dword(b, "HWCF", (m->serial_ports > 0 ? HWCF_COM1 : 0) |
-				  (m->serial_ports > 1 ? HWCF_COM2 : 0) | (m->i8042 ? HWCF_I8042 : 0) |
-				  (m->hpet ? HWCF_HPET : 0));
+	put_name_dword(b, "HWCF",
+		       (m->serial_ports > 0 ? HWCF_COM1 : 0) |
+			       (m->serial_ports > 1 ? HWCF_COM2 : 0) | (m->i8042 ? HWCF_I8042 : 0) |
+			       (m->hpet ? HWCF_HPET : 0));
 	/* Scope (\_SB) { Processor (C000, 0, 0, 0) {} ... }: 14 bytes each. */
 	enum { PROCESSOR_LEN = 14, PROCESSOR_CONTENT = 10 };
 	_Static_assert(5 + FWCFG_CPUS_MAX * PROCESSOR_LEN + 2 < 4096, "two-byte package length");
@@ -341,7 +343,14 @@ static size_t put_root(struct acpi *a, const char *signature, uint8_t pointer_si
 /* Root system description pointer (ACPI 3.0, 5.2.5.3). */
 static void put_rsdp(struct acpi *a, size_t rsdt, size_t xsdt)
 {
-	enum { CHECKSUM_AT = 8, RSDT_AT = 16, LEN_V1 = 20, XSDT_AT = 24, CHECKSUM2_AT = 32, LEN = 36 };
+	enum {
+		CHECKSUM_AT = 8,
+		RSDT_AT = 16,
+		LEN_V1 = 20,
+		XSDT_AT = 24,
+		CHECKSUM2_AT = 32,
+		LEN = 36
+	};
 	struct blob *b = &a->rsdp;
 
 	blob_text(b, "RSD PTR ", 8, 0);
@@ -360,7 +369,7 @@ static void put_rsdp(struct acpi *a, size_t rsdt, size_t xsdt)
 
 int fwcfg_add_acpi(struct fwcfg *f, const struct fwcfg_machine *m)
 {
-	struct acpi a = { .m = m };
+	struct acpi a = {.m = m};
 	size_t facs, dsdt, rsdt, xsdt;
 	int r = -ENOMEM;
 

@@ -91,5 +91,5 @@ void blob_set(struct blob *b, size_t at, const void *data, size_t len)
 void blob_free(struct blob *b)
 {
 	free(b->data);
-	*b = (struct blob){ 0 };
+	*b = (struct blob){0};
 }

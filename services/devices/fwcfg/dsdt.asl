@@ -3,15 +3,15 @@
  * The fixed part of the machine for ACPI: PCI bus and interrupt links, ISA devices, sleep states.
  * References: ACPI 3.0; 82371SB (PIIX3) datasheet for PIRQRC; the board's own port and memory map.
  *
- * LOWM (end of RAM below 4 GiB) and HWCF (what is fitted: 1 COM1, 2 COM2, 4 i8042, 8 HPET) come from
- * the SSDT that acpi.c makes, as do the processors.
+ * LOWM (end of RAM below 4 GiB) and HWCF (what is fitted: 1 COM1, 2 COM2, 4 i8042, 8 HPET) come
+ * from the SSDT that acpi.c makes, as do the processors.
  */
 DefinitionBlock ("dsdt.aml", "DSDT", 2, "MOBO  ", "MOBOPC  ", 1)
 {
 	External (\LOWM, IntObj)
 	External (\HWCF, IntObj)
 
-	/* Type of the sleep state as PIIX4 PMCNTRL.SLP_TYP takes it: 0 is soft off, 5 is working. */
+	/* Sleep state types as PIIX4 PMCNTRL.SUS_TYP takes them: 0 is soft off, 5 is working. */
 	Name (\_S0, Package () { 5, 5, 0, 0 })
 	Name (\_S5, Package () { 0, 0, 0, 0 })
 
@@ -30,20 +30,20 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "MOBO  ", "MOBOPC  ", 1)
 			Name (_UID, 0)
 			Name (_BBN, 0)
 
-			/* The windows that the bridge passes on: I/O but for 0xcf8-0xcff, memory holes. */
+			/* What the bridge passes on: I/O but for 0xcf8-0xcff, memory holes. */
 			Name (CRES, ResourceTemplate ()
 			{
 				WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode,
 					0, 0, 0xff, 0, 0x100)
 				IO (Decode16, 0x0cf8, 0x0cf8, 1, 8)
-				WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange,
-					0, 0, 0x0cf7, 0, 0x0cf8)
-				WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange,
-					0, 0x0d00, 0xffff, 0, 0xf300)
-				DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, Cacheable,
-					ReadWrite, 0, 0x000a0000, 0x000bffff, 0, 0x00020000)
-				DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable,
-					ReadWrite, 0, 0xe0000000, 0xfebfffff, 0, 0x1ec00000,
+				WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode,
+					EntireRange, 0, 0, 0x0cf7, 0, 0x0cf8)
+				WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode,
+					EntireRange, 0, 0x0d00, 0xffff, 0, 0xf300)
+				DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed,
+					Cacheable, ReadWrite, 0, 0x000a0000, 0x000bffff, 0, 0x00020000)
+				DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed,
+					NonCacheable, ReadWrite, 0, 0xe0000000, 0xfebfffff, 0, 0x1ec00000,
 					,, HOLE, AddressRangeMemory, TypeStatic)
 			})
 			Method (_CRS, 0, Serialized)
@@ -57,8 +57,8 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "MOBO  ", "MOBOPC  ", 1)
 			}
 
 			/*
-			 * Slot s, pin p (A = 0) is wired to PIRQ (s + p - 1) mod 4. Pin A of slot 1 is the
-			 * power management function, whose interrupt is IRQ 9.
+			 * Slot s, pin p (A = 0) is wired to PIRQ (s + p - 1) mod 4. Pin A of slot 1
+			 * is the power management function, whose interrupt is IRQ 9.
 			 */
 			Name (_PRT, Package ()
 			{
@@ -294,7 +294,7 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "MOBO  ", "MOBOPC  ", 1)
 			}                                                      \
 			Method (_SRS, 1, NotSerialized)                        \
 			{                                                      \
-				/* Byte 5 on is the number, after tag, length, flags, count. */ \
+				/* The number follows tag, length, flags, count. */ \
 				CreateDWordField (Arg0, 5, IRQN)               \
 				reg = IRQN                                     \
 			}                                                      \

@@ -27,7 +27,7 @@ def main():
     if rom:
         data = option_rom(data)
     with open(target, "w", encoding="ascii") as f:
-        f.write("/* Generated. */\n#include <stddef.h>\n#include <stdint.h>\n\n#include \"fwcfg.h\"\n\n")
+        f.write('/* Generated. */\n#include "fwcfg.h"\n\n')
         f.write(f"const uint8_t {symbol}[] = {{\n")
         for i in range(0, len(data), 16):
             f.write("\t" + "".join(f"0x{b:02x}, " for b in data[i : i + 16]).rstrip() + "\n")

@@ -3,8 +3,8 @@
  * Firmware configuration device: how firmware learns about the machine and gets its tables.
  *
  * Reference: "QEMU Firmware Configuration (fw_cfg) Device", docs/specs/fw_cfg of QEMU 7.2, x86
- * registers. Selector 0x510 (16 bits), data 0x511 (8 bits), DMA address 0x514 (64 bits, big endian).
- * A DMA request is done before the write that started it completes.
+ * registers. Selector 0x510 (16 bits), data 0x511 (8 bits), DMA address 0x514 (64 bits, big
+ * endian). A DMA request is done before the write that started it completes.
  *
  * Not modelled: items that the guest may write (there are none: DMA writes report an error).
  */
@@ -36,7 +36,7 @@ static const char dma_signature[8] = "QEMU CFG";
 struct fwcfg_state {
 	uint16_t selector;
 	uint8_t reserved[2];
-	uint32_t offset; /* into the selected item; stays at its end */
+	uint32_t offset;	   /* into the selected item; stays at its end */
 	uint32_t dma_address_high; /* host order */
 };
 
@@ -67,9 +67,11 @@ static void read_item(struct mobo_dev *d, void *buf, size_t len)
 	const struct fwcfg_state *s = mobo_dev_state(d);
 
 	if (!fwcfg_item_read(selected(d), s->offset, buf, len)) {
-		mobo_dev_error(d, "the file behind item %#x became shorter or unreadable; the guest was "
-				  "given zeros",
-			       s->selector);
+		mobo_dev_error(
+			d,
+			"the file behind item %#x became shorter or unreadable; the guest was "
+			"given zeros",
+			s->selector);
 	}
 	advance(d, len);
 }
@@ -140,8 +142,8 @@ static uint64_t ports_read(struct mobo_dev *d, unsigned region, uint64_t offset,
 	return byte;
 }
 
-static unsigned ports_read_string(struct mobo_dev *d, unsigned region, uint64_t offset, unsigned size,
-				  void *buf, unsigned count)
+static unsigned ports_read_string(struct mobo_dev *d, unsigned region, uint64_t offset,
+				  unsigned size, void *buf, unsigned count)
 {
 	if (offset != PORT_DATA || size != 1) {
 		uint64_t v = ports_read(d, region, offset, size);
@@ -181,7 +183,8 @@ static void dma_port_write(struct mobo_dev *d, unsigned region, uint64_t offset,
 	if (offset == 0) {
 		s->dma_address_high = __builtin_bswap32((uint32_t)val);
 	} else {
-		uint64_t gpa = (uint64_t)s->dma_address_high << 32 | __builtin_bswap32((uint32_t)val);
+		uint64_t gpa =
+			(uint64_t)s->dma_address_high << 32 | __builtin_bswap32((uint32_t)val);
 
 		s->dma_address_high = 0;
 		dma_run(d, gpa);
@@ -189,11 +192,21 @@ static void dma_port_write(struct mobo_dev *d, unsigned region, uint64_t offset,
 }
 
 static const struct mobo_region regions[] = {
-	[REGION_PORTS] = { .name = "fwcfg", .kind = MOBO_REGION_PIO, .base = 0x510, .len = N_PORTS,
-			   .priority = 1, .read = ports_read, .write = ports_write,
-			   .read_string = ports_read_string },
-	[REGION_DMA] = { .name = "fwcfg-dma", .kind = MOBO_REGION_PIO, .base = 0x514, .len = 8,
-			 .priority = 1, .read = dma_port_read, .write = dma_port_write },
+	[REGION_PORTS] = {.name = "fwcfg",
+			  .kind = MOBO_REGION_PIO,
+			  .base = 0x510,
+			  .len = N_PORTS,
+			  .priority = 1,
+			  .read = ports_read,
+			  .write = ports_write,
+			  .read_string = ports_read_string},
+	[REGION_DMA] = {.name = "fwcfg-dma",
+			.kind = MOBO_REGION_PIO,
+			.base = 0x514,
+			.len = 8,
+			.priority = 1,
+			.read = dma_port_read,
+			.write = dma_port_write},
 };
 
 static const struct mobo_field fields[] = {
@@ -241,7 +254,7 @@ static void reset(struct mobo_dev *d)
 {
 	struct fwcfg_state *s = mobo_dev_state(d);
 
-	*s = (struct fwcfg_state){ 0 };
+	*s = (struct fwcfg_state){0};
 }
 
 const struct mobo_chip_class mobo_chip_fwcfg = {

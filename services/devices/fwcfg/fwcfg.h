@@ -62,8 +62,8 @@ enum {
 struct fwcfg_item {
 	uint16_t key;
 	char name[FWCFG_FILE_NAME]; /* "": not in the directory */
-	uint8_t *data; /* owned */
-	int fd; /* -1, or where the bytes are; libbus owns it */
+	uint8_t *data;		    /* owned */
+	int fd;			    /* -1, or where the bytes are; libbus owns it */
 	uint64_t fd_offset;
 	uint32_t len;
 };

@@ -14,7 +14,7 @@ static struct fwcfg_item *slot(struct fwcfg *f, uint16_t key)
 	for (unsigned i = 0; i < f->n_items; i++) {
 		if (f->items[i].key == key) {
 			free(f->items[i].data);
-			f->items[i] = (struct fwcfg_item){ .key = key, .fd = -1 };
+			f->items[i] = (struct fwcfg_item){.key = key, .fd = -1};
 			return &f->items[i];
 		}
 	}
@@ -22,7 +22,7 @@ static struct fwcfg_item *slot(struct fwcfg *f, uint16_t key)
 		return NULL;
 	}
 	it = &f->items[f->n_items++];
-	*it = (struct fwcfg_item){ .key = key, .fd = -1 };
+	*it = (struct fwcfg_item){.key = key, .fd = -1};
 	return it;
 }
 
@@ -114,7 +114,7 @@ int fwcfg_add_directory(struct fwcfg *f)
 	struct {
 		uint32_t count;
 		struct dir_entry entry[FWCFG_ITEMS];
-	} dir = { 0 };
+	} dir = {0};
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < f->n_items; i++) {

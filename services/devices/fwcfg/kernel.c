@@ -47,7 +47,7 @@ enum {
 	SECTOR = 512,
 	SETUP_SECTS_DEFAULT = 4,
 	INITRD_ADDR_MAX_DEFAULT = 0x37ffffff, /* protocol before 2.03 */
-	CMDLINE_SIZE_DEFAULT = 255, /* protocol before 2.06 */
+	CMDLINE_SIZE_DEFAULT = 255,	      /* protocol before 2.06 */
 	/* Below the end of low memory the firmware keeps its tables. */
 	FIRMWARE_RESERVE = 1 << 20,
 };
@@ -105,7 +105,7 @@ static int64_t file_len(struct mobo_dev *d, int fd, const char *what)
 
 static int read_setup(struct mobo_dev *d, struct kernel *k, int fd)
 {
-	struct fwcfg_item file = { .fd = fd, .len = UINT32_MAX };
+	struct fwcfg_item file = {.fd = fd, .len = UINT32_MAX};
 	uint8_t head[HDR_END];
 	int64_t len = file_len(d, fd, "kernel");
 	unsigned sects;
@@ -114,15 +114,18 @@ static int read_setup(struct mobo_dev *d, struct kernel *k, int fd)
 		return (int)len;
 	}
 	if (len < (int64_t)sizeof(head) || !fwcfg_item_read(&file, 0, head, sizeof(head)) ||
-	    head[HDR_BOOT_FLAG] != (BOOT_FLAG & 0xff) || head[HDR_BOOT_FLAG + 1] != BOOT_FLAG >> 8) {
-		mobo_dev_error(d, "the kernel is not an image for the Linux boot protocol (bzImage); "
-				  "give the file that a boot loader would load");
+	    head[HDR_BOOT_FLAG] != (BOOT_FLAG & 0xff) ||
+	    head[HDR_BOOT_FLAG + 1] != BOOT_FLAG >> 8) {
+		mobo_dev_error(d,
+			       "the kernel is not an image for the Linux boot protocol (bzImage); "
+			       "give the file that a boot loader would load");
 		return -EINVAL;
 	}
 	sects = head[HDR_SETUP_SECTS] ? head[HDR_SETUP_SECTS] : SETUP_SECTS_DEFAULT;
 	k->setup_len = MOBO_MAX((sects + 1) * SECTOR, (unsigned)sizeof(head));
 	if (k->setup_len >= len || (sects + 1) * SECTOR < HDR_END) {
-		mobo_dev_error(d, "the kernel is cut short: it has %lld bytes, set-up code alone %u",
+		mobo_dev_error(d,
+			       "the kernel is cut short: it has %lld bytes, set-up code alone %u",
 			       (long long)len, k->setup_len);
 		return -EINVAL;
 	}
@@ -145,13 +148,14 @@ static int read_setup(struct mobo_dev *d, struct kernel *k, int fd)
 static int place_kernel(struct mobo_dev *d, struct kernel *k, const struct fwcfg_machine *m)
 {
 	bool high = k->version >= 0x200 && (k->setup[HDR_LOADFLAGS] & LOADED_HIGH);
-	uint32_t cmdline_max = k->version >= 0x206 ? get32(k, HDR_CMDLINE_SIZE) : CMDLINE_SIZE_DEFAULT;
+	uint32_t cmdline_max =
+		k->version >= 0x206 ? get32(k, HDR_CMDLINE_SIZE) : CMDLINE_SIZE_DEFAULT;
 
 	/* Images that do not use a command line may say 0. */
 	cmdline_max = MOBO_MIN(MOBO_MAX(cmdline_max, (uint32_t)CMDLINE_SIZE_DEFAULT), 0x8000u);
 	if (k->cmdline_len - 1 > cmdline_max) {
-		mobo_dev_error(d, "the command line has %u bytes, this kernel takes %u", k->cmdline_len - 1,
-			       cmdline_max);
+		mobo_dev_error(d, "the command line has %u bytes, this kernel takes %u",
+			       k->cmdline_len - 1, cmdline_max);
 		return -EINVAL;
 	}
 	if (k->version >= 0x202 && high) {
@@ -191,9 +195,11 @@ static int place_initrd(struct mobo_dev *d, struct kernel *k, const struct fwcfg
 	}
 	last = MOBO_MIN(last + 1, memory_end);
 	if (last < k->initrd_len || ((last - k->initrd_len) & ~0xfffull) < kernel_end) {
-		mobo_dev_error(d, "the initial RAM disk (%u bytes) does not fit into memory beside the "
-				  "kernel; give the machine more memory",
-			       k->initrd_len);
+		mobo_dev_error(
+			d,
+			"the initial RAM disk (%u bytes) does not fit into memory beside the "
+			"kernel; give the machine more memory",
+			k->initrd_len);
 		return -EINVAL;
 	}
 	k->initrd_gpa = (uint32_t)((last - k->initrd_len) & ~0xfffull);
@@ -258,13 +264,14 @@ static int add_items(struct fwcfg *f, const struct kernel *k, int kernel_fd, int
 		r = r ? r : fwcfg_add_u32(f, FWCFG_INITRD_SIZE, k->initrd_len);
 		r = r ? r : fwcfg_add_fd(f, FWCFG_INITRD_DATA, initrd_fd, 0, k->initrd_len);
 	}
-	return r ? r : fwcfg_add_file(f, "genroms/linuxboot.bin", fwcfg_linuxboot, -1,
-				      fwcfg_linuxboot_len);
+	return r ? r
+		 : fwcfg_add_file(f, "genroms/linuxboot.bin", fwcfg_linuxboot, -1,
+				  fwcfg_linuxboot_len);
 }
 
 int fwcfg_add_kernel(struct mobo_dev *d, struct fwcfg *f, const struct fwcfg_machine *m)
 {
-	struct kernel k = { .cmdline = mobo_dev_config(d, "append", "") };
+	struct kernel k = {.cmdline = mobo_dev_config(d, "append", "")};
 	int kernel_fd = mobo_dev_fd(d, "kernel");
 	int initrd_fd = mobo_dev_fd(d, "initrd");
 	int64_t len;

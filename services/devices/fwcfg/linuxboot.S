@@ -45,7 +45,7 @@ pnp:
 	.byte	(pnp_end - pnp) / 16
 	.word	0			/* no further header */
 	.byte	0
-	.byte	0			/* checksum: embed.py makes the ROM's; firmware ignores this one */
+	.byte	0			/* checksum: firmware looks at the ROM's alone */
 	.long	0			/* device identifier */
 	.word	manufacturer
 	.word	product

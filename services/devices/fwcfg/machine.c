@@ -43,8 +43,9 @@ static int parse_uuid(const char *text, uint8_t uuid[16])
 		if (!isxdigit((unsigned char)*text) || n == 32) {
 			return -EINVAL;
 		}
-		digit = isdigit((unsigned char)*text) ? (unsigned)(*text - '0') :
-						(unsigned)(tolower((unsigned char)*text) - 'a' + 10);
+		digit = isdigit((unsigned char)*text)
+				? (unsigned)(*text - '0')
+				: (unsigned)(tolower((unsigned char)*text) - 'a' + 10);
 		uuid[n / 2] = (uint8_t)(uuid[n / 2] << 4 | digit);
 		n++;
 	}
@@ -69,10 +70,13 @@ int fwcfg_machine_read(struct mobo_dev *d, struct fwcfg_machine *m)
 		.serial = mobo_dev_config(d, "serial", ""),
 	};
 	m->low_memory = mobo_dev_config_u64(d, "low-memory", MOBO_MIN(m->memory, LOW_MEMORY_MAX));
-	if (m->low_memory > m->memory || m->low_memory > LOW_MEMORY_MAX || m->low_memory < 1 << 20) {
-		mobo_dev_error(d, "memory below 4 GiB (%llu bytes) must be 1 MiB to 3.5 GiB and not more "
-				  "than all memory",
-			       (unsigned long long)m->low_memory);
+	if (m->low_memory > m->memory || m->low_memory > LOW_MEMORY_MAX ||
+	    m->low_memory < 1 << 20) {
+		mobo_dev_error(
+			d,
+			"memory below 4 GiB (%llu bytes) must be 1 MiB to 3.5 GiB and not more "
+			"than all memory",
+			(unsigned long long)m->low_memory);
 		return -EINVAL;
 	}
 	if (cpus < 1 || cpus > FWCFG_CPUS_MAX) {
@@ -91,8 +95,8 @@ int fwcfg_machine_read(struct mobo_dev *d, struct fwcfg_machine *m)
 static int add_e820(struct fwcfg *f, const struct fwcfg_machine *m)
 {
 	struct e820_entry e[2] = {
-		{ 0, m->low_memory, E820_RAM },
-		{ HIGH_MEMORY, m->memory - m->low_memory, E820_RAM },
+		{0, m->low_memory, E820_RAM},
+		{HIGH_MEMORY, m->memory - m->low_memory, E820_RAM},
 	};
 
 	return fwcfg_add_file(f, "etc/e820", e, -1, sizeof(e[0]) * (e[1].length ? 2 : 1));
@@ -157,8 +161,9 @@ static int add_extra_files(struct mobo_dev *d, struct fwcfg *f)
 			return -errno;
 		}
 		if (st.st_size > UINT32_MAX || strlen(name) >= FWCFG_FILE_NAME) {
-			mobo_dev_error(d, "file \"%s\" is longer than 4 GiB, or its name than %d bytes",
-				       name, FWCFG_FILE_NAME - 1);
+			mobo_dev_error(
+				d, "file \"%s\" is longer than 4 GiB, or its name than %d bytes",
+				name, FWCFG_FILE_NAME - 1);
 			return -EINVAL;
 		}
 		r = fwcfg_add_file(f, name, NULL, fd, (size_t)st.st_size);
@@ -172,7 +177,7 @@ static int add_extra_files(struct mobo_dev *d, struct fwcfg *f)
 int fwcfg_add_machine(struct mobo_dev *d, struct fwcfg *f, const struct fwcfg_machine *m)
 {
 	/* S0 and S5 work; S3 (type 1) and S4 (type 2) are not offered. Bit 7: available. */
-	static const uint8_t sleep_states[6] = { 0x80, 0, 0, 1, 2, 0x80 };
+	static const uint8_t sleep_states[6] = {0x80, 0, 0, 1, 2, 0x80};
 	uint16_t headless = mobo_dev_config_u64(d, "serial-console", 0) != 0;
 	int r;
 

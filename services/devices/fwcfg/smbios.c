@@ -77,10 +77,10 @@ static void put_bios(struct smbios *s)
 	string(s, "1");
 	blob_u16(&s->table, 0xe800); /* segment */
 	string(s, "01/01/2026");
-	blob_u8(&s->table, 0); /* 64 KiB */
-	blob_u64(&s->table, 1 << 3); /* no characteristics given */
+	blob_u8(&s->table, 0);		 /* 64 KiB */
+	blob_u64(&s->table, 1 << 3);	 /* no characteristics given */
 	blob_u16(&s->table, 0x1400 | 1); /* ACPI; virtual machine, targeted content */
-	blob_u8(&s->table, 1); /* release */
+	blob_u8(&s->table, 1);		 /* release */
 	blob_u8(&s->table, 0);
 	blob_u8(&s->table, 0xff); /* no embedded controller */
 	blob_u8(&s->table, 0xff);
@@ -97,7 +97,7 @@ static void put_system(struct smbios *s, const struct fwcfg_machine *m)
 	string(s, m->version);
 	string(s, m->serial);
 	/* The first three fields of a UUID are little endian here (7.2.1). */
-	blob_put(&s->table, (uint8_t[]){ u[3], u[2], u[1], u[0], u[5], u[4], u[7], u[6] }, 8);
+	blob_put(&s->table, (uint8_t[]){u[3], u[2], u[1], u[0], u[5], u[4], u[7], u[6]}, 8);
 	blob_put(&s->table, u + 8, 8);
 	blob_u8(&s->table, 6); /* wake-up: power switch */
 	blob_u8(&s->table, 0); /* SKU */
@@ -112,8 +112,8 @@ static void put_enclosure(struct smbios *s, const struct fwcfg_machine *m)
 	blob_u8(&s->table, 1); /* type: other */
 	string(s, m->version);
 	string(s, m->serial);
-	blob_u8(&s->table, 0); /* asset tag */
-	blob_put(&s->table, (uint8_t[]){ 3, 3, 3, 2 }, 4); /* states: safe; security unknown */
+	blob_u8(&s->table, 0);				 /* asset tag */
+	blob_put(&s->table, (uint8_t[]){3, 3, 3, 2}, 4); /* states: safe; security unknown */
 	blob_u32(&s->table, 0);
 	blob_zero(&s->table, 5); /* height, cords, elements, SKU */
 	end(s);
@@ -131,17 +131,17 @@ static void put_processor(struct smbios *s, unsigned n)
 	string(s, "Mobo");
 	blob_u64(&s->table, 0); /* identifier */
 	string(s, "1");
-	blob_u8(&s->table, 0); /* voltage */
-	blob_u16(&s->table, 0); /* external clock */
+	blob_u8(&s->table, 0);	   /* voltage */
+	blob_u16(&s->table, 0);	   /* external clock */
 	blob_u16(&s->table, 2000); /* highest and current speed, MHz */
 	blob_u16(&s->table, 2000);
 	blob_u8(&s->table, 0x41); /* populated, enabled */
-	blob_u8(&s->table, 1); /* upgrade: other */
-	blob_put(&s->table, (uint8_t[]){ 0xff, 0xff, 0xff, 0xff, 0xff, 0xff }, 6); /* no caches */
-	blob_zero(&s->table, 3); /* serial, asset tag, part number */
-	blob_put(&s->table, (uint8_t[]){ 1, 1, 1 }, 3); /* cores, enabled, threads */
-	blob_u16(&s->table, 1 << 1); /* characteristics unknown */
-	blob_u16(&s->table, 1); /* family 2 */
+	blob_u8(&s->table, 1);	  /* upgrade: other */
+	blob_put(&s->table, (uint8_t[]){0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, 6); /* no caches */
+	blob_zero(&s->table, 3);		      /* serial, asset tag, part number */
+	blob_put(&s->table, (uint8_t[]){1, 1, 1}, 3); /* cores, enabled, threads */
+	blob_u16(&s->table, 1 << 1);		      /* characteristics unknown */
+	blob_u16(&s->table, 1);			      /* family 2 */
 	end(s);
 }
 
@@ -173,23 +173,24 @@ static void put_memory_device(struct smbios *s, unsigned n, uint64_t bytes)
 	blob_u16(&s->table, 0xffff); /* widths unknown */
 	blob_u16(&s->table, 0xffff);
 	blob_u16(&s->table, (uint16_t)mib); /* at most 16 GiB: fits */
-	blob_u8(&s->table, 9); /* DIMM */
-	blob_u8(&s->table, 0); /* no set */
+	blob_u8(&s->table, 9);		    /* DIMM */
+	blob_u8(&s->table, 0);		    /* no set */
 	string(s, locator);
-	blob_u8(&s->table, 0); /* bank */
-	blob_u8(&s->table, 7); /* RAM */
+	blob_u8(&s->table, 0);	     /* bank */
+	blob_u8(&s->table, 7);	     /* RAM */
 	blob_u16(&s->table, 1 << 1); /* other */
-	blob_u16(&s->table, 0); /* speed */
+	blob_u16(&s->table, 0);	     /* speed */
 	string(s, "Mobo");
 	blob_zero(&s->table, 3); /* serial, asset tag, part number */
-	blob_u8(&s->table, 0); /* attributes */
-	blob_u32(&s->table, 0); /* extended size */
+	blob_u8(&s->table, 0);	 /* attributes */
+	blob_u32(&s->table, 0);	 /* extended size */
 	blob_u16(&s->table, 0);
 	blob_zero(&s->table, 6); /* voltages unknown */
 	end(s);
 }
 
-/* A range of addresses that the memory array answers to; addresses in KiB, the last one included. */
+/* A range of addresses that the memory array answers to; addresses in KiB, the last one included.
+ */
 static void put_mapped_address(struct smbios *s, unsigned n, uint64_t start, uint64_t len)
 {
 	uint64_t last = start + len - 1;
@@ -239,12 +240,12 @@ static void put_anchor(struct blob *b, const struct smbios *s)
 
 int fwcfg_add_smbios(struct fwcfg *f, const struct fwcfg_machine *m)
 {
-	struct smbios s = { 0 };
-	struct blob anchor = { 0 };
+	struct smbios s = {0};
+	struct blob anchor = {0};
 	uint64_t left = m->memory;
 	/* Numbers of handles are a byte, the table's length two: 4 TiB of memory fill both. */
-	unsigned n_devices = (unsigned)MOBO_MIN((m->memory + DEVICE_MAX - 1) / DEVICE_MAX,
-						(uint64_t)0x100);
+	unsigned n_devices =
+		(unsigned)MOBO_MIN((m->memory + DEVICE_MAX - 1) / DEVICE_MAX, (uint64_t)0x100);
 	int r = -ENOMEM;
 
 	put_bios(&s);
@@ -269,8 +270,11 @@ int fwcfg_add_smbios(struct fwcfg *f, const struct fwcfg_machine *m)
 	put_anchor(&anchor, &s);
 	if (!s.table.failed && !anchor.failed) {
 		r = s.table.len > UINT16_MAX ? -E2BIG : 0;
-		r = r ? r : fwcfg_add_file(f, "etc/smbios/smbios-tables", s.table.data, -1, s.table.len);
-		r = r ? r : fwcfg_add_file(f, "etc/smbios/smbios-anchor", anchor.data, -1, anchor.len);
+		r = r ? r
+		      : fwcfg_add_file(f, "etc/smbios/smbios-tables", s.table.data, -1,
+				       s.table.len);
+		r = r ? r
+		      : fwcfg_add_file(f, "etc/smbios/smbios-anchor", anchor.data, -1, anchor.len);
 	}
 	blob_free(&s.table);
 	blob_free(&anchor);

@@ -59,8 +59,9 @@ static void show_segments(struct mobo_dev *d)
 		uint8_t reg = i == SEGMENT_F ? s->pam[0] : s->pam[1 + i / 2];
 		uint8_t half = i == SEGMENT_F || i % 2 ? reg >> 4 : reg;
 
-		mobo_dev_map(d, i, 0, (half & PAM_RE ? MOBO_MAP_READ : 0u) |
-					      (half & PAM_WE ? MOBO_MAP_WRITE : 0u));
+		mobo_dev_map(d, i, 0,
+			     (half & PAM_RE ? MOBO_MAP_READ : 0u) |
+				     (half & PAM_WE ? MOBO_MAP_WRITE : 0u));
 	}
 }
 
@@ -104,8 +105,9 @@ static void pci_config(struct mobo_dev *d, unsigned fn, unsigned offset, unsigne
 }
 
 /* clang-format off */
-#define SEGMENT(text, start, bytes) { .name = text, .kind = MOBO_REGION_MMIO, .base = start,         \
-				      .len = bytes, .priority = 2, .direct = "ram", .overlay = true }
+#define SEGMENT(text, start, bytes) {                                                              \
+	.name = text, .kind = MOBO_REGION_MMIO, .base = start, .len = bytes, .priority = 2,        \
+	.direct = "ram", .overlay = true }
 static const struct mobo_region regions[] = {
 	SEGMENT("pam-c0000", 0xc0000, 0x4000),
 	SEGMENT("pam-c4000", 0xc4000, 0x4000),
@@ -120,8 +122,8 @@ static const struct mobo_region regions[] = {
 	SEGMENT("pam-e8000", 0xe8000, 0x4000),
 	SEGMENT("pam-ec000", 0xec000, 0x4000),
 	SEGMENT("pam-f0000", 0xf0000, 0x10000),
-	[REGION_SMRAM] = { .name = "smram", .kind = MOBO_REGION_MMIO, .base = 0xa0000, .len = 0x20000,
-			   .priority = 3, .direct = "ram", .overlay = true },
+	[REGION_SMRAM] = { .name = "smram", .kind = MOBO_REGION_MMIO, .base = 0xa0000,
+			   .len = 0x20000, .priority = 3, .direct = "ram", .overlay = true },
 };
 
 static const struct mobo_pci_config config[] = {
@@ -183,7 +185,7 @@ static void reset(struct mobo_dev *d)
 {
 	struct i440fx_state *s = mobo_dev_state(d);
 
-	*s = (struct i440fx_state){ .smram = SMRAM_RESET };
+	*s = (struct i440fx_state){.smram = SMRAM_RESET};
 	restored(d);
 }
 

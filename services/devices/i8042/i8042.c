@@ -3,11 +3,11 @@
  * 8042 keyboard and auxiliary device controller as in the IBM PS/2 (Hardware Interface Technical
  * Reference, "Keyboard and Auxiliary Device Controller"), with a keyboard and a mouse.
  *
- * The interrupt lines follow the output buffer. As on the wire, the next byte of a device comes some
- * time after the last one was fetched, so that each makes an edge.
+ * The interrupt lines follow the output buffer. As on the wire, the next byte of a device comes
+ * some time after the last one was fetched, so that each makes an edge.
  *
- * Not modelled: the password, the time a command takes (the input buffer is always free), parity and
- * time-out errors, clock and data lines of the devices (test inputs, diagnostic dump).
+ * Not modelled: the password, the time a command takes (the input buffer is always free), parity
+ * and time-out errors, clock and data lines of the devices (test inputs, diagnostic dump).
  *
  * Tells the machine: "led" with the names of the lit ones of num, caps, scroll; "reset".
  */
@@ -49,7 +49,7 @@ enum {
 	OUT_WRITABLE = 0xcf,
 };
 enum {
-	CMD_READ_RAM = 0x20, /* 20h-3Fh */
+	CMD_READ_RAM = 0x20,  /* 20h-3Fh */
 	CMD_WRITE_RAM = 0x60, /* 60h-7Fh */
 	CMD_TEST_PASSWORD = 0xa4,
 	CMD_AUX_OFF = 0xa7,
@@ -77,12 +77,12 @@ struct i8042_state {
 	uint64_t ready_ns; /* a device's next byte is there then */
 	struct keyboard keyboard;
 	struct mouse mouse;
-	uint8_t ram[RAM]; /* the first is the command byte */
-	uint8_t output; /* output buffer */
-	uint8_t status; /* OBF, CMD, AUX_OBF */
-	uint8_t command; /* that waits for its data; 0: none */
+	uint8_t ram[RAM];    /* the first is the command byte */
+	uint8_t output;	     /* output buffer */
+	uint8_t status;	     /* OBF, CMD, AUX_OBF */
+	uint8_t command;     /* that waits for its data; 0: none */
 	uint8_t output_port; /* A20 and what else was written; IRQ bits apart */
-	uint8_t release; /* a release prefix was translated */
+	uint8_t release;     /* a release prefix was translated */
 	uint8_t reserved[3];
 };
 
@@ -213,51 +213,27 @@ static void run_command(struct mobo_dev *d, uint8_t command)
 
 	s->command = 0;
 	switch (command) {
-	case CMD_TEST_PASSWORD:
-		set_output(s, REPLY_NO_PASSWORD, false);
-		break;
-	case CMD_AUX_OFF:
-		s->ram[0] |= CTR_AUX_OFF;
-		break;
-	case CMD_AUX_ON:
-		s->ram[0] &= (uint8_t)~CTR_AUX_OFF;
-		break;
+	case CMD_TEST_PASSWORD: set_output(s, REPLY_NO_PASSWORD, false); break;
+	case CMD_AUX_OFF: s->ram[0] |= CTR_AUX_OFF; break;
+	case CMD_AUX_ON: s->ram[0] &= (uint8_t)~CTR_AUX_OFF; break;
 	case CMD_SELF_TEST:
 		s->ram[0] |= CTR_SYS;
 		set_output(s, REPLY_SELF_TEST, false);
 		break;
 	case CMD_AUX_TEST:
 	case CMD_KBD_TEST:
-	case CMD_READ_TEST:
-		set_output(s, REPLY_OK, false);
-		break;
-	case CMD_KBD_OFF:
-		s->ram[0] |= CTR_KBD_OFF;
-		break;
-	case CMD_KBD_ON:
-		s->ram[0] &= (uint8_t)~CTR_KBD_OFF;
-		break;
-	case CMD_READ_INPUT:
-		set_output(s, INPUT_PORT, false);
-		break;
-	case CMD_READ_OUTPUT:
-		set_output(s, read_output_port(s), false);
-		break;
+	case CMD_READ_TEST: set_output(s, REPLY_OK, false); break;
+	case CMD_KBD_OFF: s->ram[0] |= CTR_KBD_OFF; break;
+	case CMD_KBD_ON: s->ram[0] &= (uint8_t)~CTR_KBD_OFF; break;
+	case CMD_READ_INPUT: set_output(s, INPUT_PORT, false); break;
+	case CMD_READ_OUTPUT: set_output(s, read_output_port(s), false); break;
 	case CMD_WRITE_OUTPUT:
 	case CMD_WRITE_KBD_BUFFER:
 	case CMD_WRITE_AUX_BUFFER:
-	case CMD_WRITE_AUX:
-		s->command = command;
-		break;
-	case CMD_A20_OFF:
-		s->output_port &= (uint8_t)~OUT_A20;
-		break;
-	case CMD_A20_ON:
-		s->output_port |= OUT_A20;
-		break;
-	default:
-		run_other_command(d, command);
-		break;
+	case CMD_WRITE_AUX: s->command = command; break;
+	case CMD_A20_OFF: s->output_port &= (uint8_t)~OUT_A20; break;
+	case CMD_A20_ON: s->output_port |= OUT_A20; break;
+	default: run_other_command(d, command); break;
 	}
 }
 
@@ -288,15 +264,9 @@ static void take_data(struct mobo_dev *d, uint8_t byte)
 			show_leds(d);
 		}
 		break;
-	case CMD_WRITE_OUTPUT:
-		set_output_port(d, byte);
-		break;
-	case CMD_WRITE_KBD_BUFFER:
-		set_output(s, byte, false);
-		break;
-	case CMD_WRITE_AUX_BUFFER:
-		set_output(s, byte, true);
-		break;
+	case CMD_WRITE_OUTPUT: set_output_port(d, byte); break;
+	case CMD_WRITE_KBD_BUFFER: set_output(s, byte, false); break;
+	case CMD_WRITE_AUX_BUFFER: set_output(s, byte, true); break;
 	case CMD_WRITE_AUX:
 		s->ram[0] &= (uint8_t)~CTR_AUX_OFF;
 		mouse_write(&s->mouse, byte);
@@ -315,7 +285,7 @@ static uint64_t data_read(struct mobo_dev *d, const struct mobo_reg *r)
 	uint8_t byte = s->output;
 
 	if (s->status & STS_OBF) {
-		s->status &= (uint8_t)~(STS_OBF | STS_AUX_OBF);
+		s->status &= (uint8_t) ~(STS_OBF | STS_AUX_OBF);
 		s->ready_ns = mobo_dev_now_ns(d) + BYTE_NS;
 		update(d);
 	}
@@ -348,32 +318,39 @@ static void command_write(struct mobo_dev *d, const struct mobo_reg *r, uint64_t
 }
 
 static const struct mobo_region regions[] = {
-	[REGION_DATA] = { .name = "data", .kind = MOBO_REGION_PIO, .base = 0x60, .len = 1,
-			  .priority = 1 },
-	[REGION_COMMAND] = { .name = "command", .kind = MOBO_REGION_PIO, .base = 0x64, .len = 1,
-			     .priority = 1 },
+	[REGION_DATA] =
+		{.name = "data", .kind = MOBO_REGION_PIO, .base = 0x60, .len = 1, .priority = 1},
+	[REGION_COMMAND] =
+		{.name = "command", .kind = MOBO_REGION_PIO, .base = 0x64, .len = 1, .priority = 1},
 };
 
 static const struct mobo_line lines[] = {
-	[LINE_IRQ1] = { MOBO_LINE_ISA, 1 },
-	[LINE_IRQ12] = { MOBO_LINE_ISA, 12 },
-	[LINE_A20] = { MOBO_LINE_A20, 0 },
+	[LINE_IRQ1] = {MOBO_LINE_ISA, 1},
+	[LINE_IRQ12] = {MOBO_LINE_ISA, 12},
+	[LINE_A20] = {MOBO_LINE_A20, 0},
 };
 
 /* clang-format off */
 static const struct mobo_reg regs[] = {
-	{ "DATA",   REGION_DATA,    0, 1, MOBO_NO_STORAGE, 0xff, data_read, data_write, NULL, true },
+	{ "DATA",   REGION_DATA,    0, 1, MOBO_NO_STORAGE, 0xff,
+	  data_read, data_write, NULL, true },
 	{ "STATUS", REGION_COMMAND, 0, 1, MOBO_NO_STORAGE, 0xff, status_read, command_write },
 };
 /* clang-format on */
 
-#define AT(member) offsetof(struct i8042_state, member)
+#define AT(member)   offsetof(struct i8042_state, member)
 #define SIZE(member) sizeof(((struct i8042_state *)0)->member)
-#define NESTED(member) { #member, AT(member), SIZE(member), 1, 1 }
-#define NESTED_ARRAY(member) { #member, AT(member), SIZE(member[0]), SIZE(member) / SIZE(member[0]), 1 }
-#define PORT_FIELDS(port)                                                                          \
-	NESTED_ARRAY(port.answer), NESTED_ARRAY(port.queue), NESTED(port.head), NESTED(port.len),  \
-		NESTED(port.n_answer), NESTED(port.command), NESTED(port.last),                    \
+#define NESTED(member)                                  \
+	{                                               \
+#member, AT(member), SIZE(member), 1, 1 \
+	}
+#define NESTED_ARRAY(member)                                                            \
+	{                                                                               \
+#member, AT(member), SIZE(member[0]), SIZE(member) / SIZE(member[0]), 1 \
+	}
+#define PORT_FIELDS(port)                                                                         \
+	NESTED_ARRAY(port.answer), NESTED_ARRAY(port.queue), NESTED(port.head), NESTED(port.len), \
+		NESTED(port.n_answer), NESTED(port.command), NESTED(port.last),                   \
 		NESTED(port.reserved)
 static const struct mobo_field fields[] = {
 	NESTED(ready_ns),
@@ -448,12 +425,8 @@ static void input(struct mobo_dev *d, const struct mobo_input *in)
 	case MOBO_INPUT_BUTTON:
 		mouse_button(&s->mouse, in->code, in->down, mobo_dev_now_ns(d));
 		break;
-	case MOBO_INPUT_REL:
-		mouse_move(&s->mouse, in->dx, negative(in->dy), 0);
-		break;
-	case MOBO_INPUT_WHEEL:
-		mouse_move(&s->mouse, 0, 0, negative(in->dz));
-		break;
+	case MOBO_INPUT_REL: mouse_move(&s->mouse, in->dx, negative(in->dy), 0); break;
+	case MOBO_INPUT_WHEEL: mouse_move(&s->mouse, 0, 0, negative(in->dz)); break;
 	}
 	update(d);
 }

@@ -60,9 +60,7 @@ static bool parameter(struct keyboard *k, uint8_t command, uint8_t byte)
 	}
 	ps2_answer(&k->port, PS2_ACK);
 	switch (command) {
-	case CMD_LEDS:
-		k->leds = byte & (LED_SCROLL_LOCK | LED_NUM_LOCK | LED_CAPS_LOCK);
-		break;
+	case CMD_LEDS: k->leds = byte & (LED_SCROLL_LOCK | LED_NUM_LOCK | LED_CAPS_LOCK); break;
 	case CMD_SCAN_CODE_SET:
 		if (byte == 0) {
 			ps2_answer(&k->port, k->set);
@@ -70,9 +68,7 @@ static bool parameter(struct keyboard *k, uint8_t command, uint8_t byte)
 			k->set = byte;
 		}
 		break;
-	case CMD_TYPEMATIC:
-		k->typematic = byte & 0x7f;
-		break;
+	case CMD_TYPEMATIC: k->typematic = byte & 0x7f; break;
 	}
 	return leds != k->leds;
 }
@@ -102,16 +98,11 @@ bool keyboard_write(struct keyboard *k, uint8_t byte)
 	}
 	p->command = 0; /* a command in a parameter's place counts as a command */
 	switch (byte) {
-	case CMD_ECHO:
-		ps2_answer(p, CMD_ECHO);
-		return false;
-	case CMD_RESET:
-		return start_over(k);
+	case CMD_ECHO: ps2_answer(p, CMD_ECHO); return false;
+	case CMD_RESET: return start_over(k);
 	case CMD_LEDS:
 	case CMD_SCAN_CODE_SET:
-	case CMD_TYPEMATIC:
-		p->command = byte;
-		break;
+	case CMD_TYPEMATIC: p->command = byte; break;
 	case CMD_IDENTIFY:
 		ps2_answer(p, PS2_ACK);
 		ps2_answer(p, 0xab);
@@ -190,7 +181,7 @@ void keyboard_key(struct keyboard *k, uint16_t key, bool down, uint64_t now_ns)
 		k->repeat_ns = key == KEY_PAUSE ? UINT64_MAX : now_ns + delay_ns(k);
 	} else {
 		send_key(k, key, false);
-		k->pressed[key / 8] &= (uint8_t)~(1 << key % 8);
+		k->pressed[key / 8] &= (uint8_t) ~(1 << key % 8);
 		if (key == k->repeat_key) {
 			k->repeat_ns = UINT64_MAX;
 		}

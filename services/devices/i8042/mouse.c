@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A PS/2 mouse that turns into an IntelliMouse with wheel, or one with five buttons, by the knocking
- * sequences of sample rates (Microsoft, "Wheel mouse support in Windows").
+ * A PS/2 mouse that turns into an IntelliMouse with wheel, or one with five buttons, by the
+ * knocking sequences of sample rates (Microsoft, "Wheel mouse support in Windows").
  */
 #include <linux/input-event-codes.h>
 #include <string.h>
@@ -70,7 +70,7 @@ static int32_t take(int32_t *v, int32_t min, int32_t max)
 /* Scaling 2:1, in stream mode only. */
 static int32_t scale(int32_t v)
 {
-	static const uint8_t small[] = { 0, 1, 1, 3, 6, 9 };
+	static const uint8_t small[] = {0, 1, 1, 3, 6, 9};
 	int32_t n = v < 0 ? -v : v;
 
 	n = n < (int32_t)sizeof(small) ? small[n] : n * 2;
@@ -154,23 +154,12 @@ void mouse_button(struct mouse *m, uint16_t code, bool down, uint64_t now_ns)
 	uint8_t bit;
 
 	switch (code) {
-	case BTN_LEFT:
-		bit = 1;
-		break;
-	case BTN_RIGHT:
-		bit = 2;
-		break;
-	case BTN_MIDDLE:
-		bit = 4;
-		break;
-	case BTN_SIDE:
-		bit = 8;
-		break;
-	case BTN_EXTRA:
-		bit = 16;
-		break;
-	default:
-		return;
+	case BTN_LEFT: bit = 1; break;
+	case BTN_RIGHT: bit = 2; break;
+	case BTN_MIDDLE: bit = 4; break;
+	case BTN_SIDE: bit = 8; break;
+	case BTN_EXTRA: bit = 16; break;
+	default: return;
 	}
 	/* A short click must not vanish between two samples: tell the last change first. */
 	if (streams(m) && m->buttons != m->told_buttons &&
@@ -217,10 +206,12 @@ static void parameter(struct mouse *m, uint8_t command, uint8_t byte)
 static void tell_status(struct mouse *m)
 {
 	/* Buttons are in another order here: left, middle, right from bit 2 down. */
-	uint8_t buttons = (uint8_t)((m->buttons & 1) << 2 | (m->buttons & 4) >> 1 | (m->buttons & 2) >> 1);
+	uint8_t buttons =
+		(uint8_t)((m->buttons & 1) << 2 | (m->buttons & 4) >> 1 | (m->buttons & 2) >> 1);
 
 	ps2_answer(&m->port, PS2_ACK);
-	ps2_answer(&m->port, (uint8_t)(m->remote << 6 | m->reporting << 5 | m->double_scale << 4 | buttons));
+	ps2_answer(&m->port,
+		   (uint8_t)(m->remote << 6 | m->reporting << 5 | m->double_scale << 4 | buttons));
 	ps2_answer(&m->port, m->resolution);
 	ps2_answer(&m->port, m->rate);
 }
@@ -242,48 +233,29 @@ static void command(struct mouse *m, uint8_t byte)
 
 	switch (byte) {
 	case CMD_SCALE_1:
-	case CMD_SCALE_2:
-		m->double_scale = byte == CMD_SCALE_2;
-		break;
+	case CMD_SCALE_2: m->double_scale = byte == CMD_SCALE_2; break;
 	case CMD_RESOLUTION:
-	case CMD_RATE:
-		p->command = byte;
-		break;
-	case CMD_STATUS:
-		tell_status(m);
-		return;
+	case CMD_RATE: p->command = byte; break;
+	case CMD_STATUS: tell_status(m); return;
 	case CMD_STREAM:
-	case CMD_REMOTE:
-		m->remote = byte == CMD_REMOTE;
-		break;
-	case CMD_READ_DATA:
-		read_data(m);
-		return;
-	case CMD_WRAP_OFF:
-		break;
-	case CMD_WRAP:
-		m->wrap = 1;
-		break;
+	case CMD_REMOTE: m->remote = byte == CMD_REMOTE; break;
+	case CMD_READ_DATA: read_data(m); return;
+	case CMD_WRAP_OFF: break;
+	case CMD_WRAP: m->wrap = 1; break;
 	case CMD_ID:
 		ps2_answer(p, PS2_ACK);
 		ps2_answer(p, m->id);
 		return;
 	case CMD_ENABLE:
-	case CMD_DISABLE:
-		m->reporting = byte == CMD_ENABLE;
-		break;
-	case CMD_DEFAULTS:
-		set_defaults(m);
-		break;
+	case CMD_DISABLE: m->reporting = byte == CMD_ENABLE; break;
+	case CMD_DEFAULTS: set_defaults(m); break;
 	case CMD_RESET:
 		mouse_reset(m);
 		ps2_answer(p, PS2_ACK);
 		ps2_answer(p, PS2_BAT_OK);
 		ps2_answer(p, ID_PLAIN);
 		return;
-	default:
-		ps2_answer(p, PS2_RESEND);
-		return;
+	default: ps2_answer(p, PS2_RESEND); return;
 	}
 	ps2_answer(p, PS2_ACK);
 }

@@ -20,7 +20,7 @@ struct ps2_port {
 	uint16_t head, len;
 	uint8_t n_answer;
 	uint8_t command; /* whose parameter comes next; 0: none */
-	uint8_t last; /* byte sent, for "resend" */
+	uint8_t last;	 /* byte sent, for "resend" */
 	uint8_t reserved;
 };
 
@@ -68,8 +68,8 @@ struct key_modifiers {
 };
 size_t key_sequence(uint16_t key, bool down, struct key_modifiers pressed, uint8_t *bytes);
 /*
- * The controller's translation from set 2 to set 1 of one byte. *release remembers a release prefix,
- * which yields no byte itself (false).
+ * The controller's translation from set 2 to set 1 of one byte. *release remembers a release
+ * prefix, which yields no byte itself (false).
  */
 bool key_translate(uint8_t byte, uint8_t *release, uint8_t *ret);
 
@@ -79,9 +79,9 @@ struct mouse {
 	uint64_t sample_ns; /* no motion packet before that time */
 	struct ps2_port port;
 	int32_t dx, dy, dz; /* motion not yet told: right, up, towards the user */
-	uint8_t buttons; /* as in a packet: 1 left, 2 right, 4 middle, 8 fourth, 16 fifth */
+	uint8_t buttons;    /* as in a packet: 1 left, 2 right, 4 middle, 8 fourth, 16 fifth */
 	uint8_t told_buttons;
-	uint8_t id; /* 0, 3: wheel, 4: wheel and five buttons */
+	uint8_t id;   /* 0, 3: wheel, 4: wheel and five buttons */
 	uint8_t rate; /* samples a second */
 	uint8_t resolution;
 	uint8_t double_scale, reporting, remote, wrap;

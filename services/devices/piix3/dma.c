@@ -37,10 +37,8 @@ uint8_t dma_peek(const struct dma_state *s, unsigned reg)
 		return (uint8_t)(s->high_byte ? v >> 8 : v);
 	}
 	switch (reg) {
-	case REG_STATUS_COMMAND:
-		return s->status;
-	case REG_MASK:
-		return s->mask | 0xf0;
+	case REG_STATUS_COMMAND: return s->status;
+	case REG_MASK: return s->mask | 0xf0;
 	}
 	return 0;
 }
@@ -82,9 +80,7 @@ void dma_write(struct dma_state *s, unsigned reg, uint8_t val)
 		return;
 	}
 	switch (reg) {
-	case REG_STATUS_COMMAND:
-		s->command = val;
-		break;
+	case REG_STATUS_COMMAND: s->command = val; break;
 	case REG_REQUEST: /* bits 7:4 of the status show requests */
 		bit = (uint8_t)(bit << 4);
 		s->status = val & REQUEST_SET ? s->status | bit : s->status & (uint8_t)~bit;
@@ -92,20 +88,10 @@ void dma_write(struct dma_state *s, unsigned reg, uint8_t val)
 	case REG_MASK_BIT:
 		s->mask = val & MASK_SET ? s->mask | bit : s->mask & (uint8_t)~bit;
 		break;
-	case REG_MODE:
-		s->mode[val & CHANNEL] = val;
-		break;
-	case REG_CLEAR_POINTER:
-		s->high_byte = 0;
-		break;
-	case REG_TEMPORARY_CLEAR:
-		dma_reset(s);
-		break;
-	case REG_CLEAR_MASK:
-		s->mask = 0;
-		break;
-	case REG_MASK:
-		s->mask = val & ALL_MASKED;
-		break;
+	case REG_MODE: s->mode[val & CHANNEL] = val; break;
+	case REG_CLEAR_POINTER: s->high_byte = 0; break;
+	case REG_TEMPORARY_CLEAR: dma_reset(s); break;
+	case REG_CLEAR_MASK: s->mask = 0; break;
+	case REG_MASK: s->mask = val & ALL_MASKED; break;
 	}
 }

@@ -109,14 +109,14 @@ static void rc_write(struct mobo_dev *d, const struct mobo_reg *r, uint64_t val)
 /* -- Tables -- */
 
 /* clang-format off */
-#define DMA_REGION(text, start, bytes) { .name = text, .kind = MOBO_REGION_PIO, .base = start,       \
-					 .len = bytes, .priority = 1, .read = dma_port_read,          \
-					 .write = dma_port_write }
+#define DMA_REGION(text, start, bytes) {                                                           \
+	.name = text, .kind = MOBO_REGION_PIO, .base = start, .len = bytes, .priority = 1,         \
+	.read = dma_port_read, .write = dma_port_write }
 static const struct mobo_region regions[] = {
 	[REGION_DMA1] = DMA_REGION("dma1", 0x00, 16),
 	[REGION_DMA1_ALIAS] = DMA_REGION("dma1-alias", 0x10, 16),
-	[REGION_PAGES] = { .name = "dma-page", .kind = MOBO_REGION_PIO, .base = 0x81, .len = N_PAGES,
-			   .priority = 1 },
+	[REGION_PAGES] = { .name = "dma-page", .kind = MOBO_REGION_PIO, .base = 0x81,
+			   .len = N_PAGES, .priority = 1 },
 	[REGION_DMA2] = DMA_REGION("dma2", 0xc0, 32),
 	[REGION_PORT92] = { .name = "port92", .kind = MOBO_REGION_PIO, .base = 0x92, .len = 1,
 			    .priority = 1 },
@@ -180,20 +180,24 @@ static const struct mobo_pci_function functions[] = {
 	},
 };
 
-#define DMA_FIELD(n, member, text)                                                                 \
-	{ text, offsetof(struct piix3_state, dma[n].member),                                       \
-	  sizeof(((struct dma_state *)0)->member), 1, 1 }
-#define DMA_FIELD_ARRAY(n, member, text)                                                           \
-	{ text, offsetof(struct piix3_state, dma[n].member),                                       \
-	  sizeof(((struct dma_state *)0)->member[0]), 4, 1 }
-#define DMA_FIELDS(n)                                                                              \
-	DMA_FIELD_ARRAY(n, base_address, "dma" #n ".base_address"),                                \
-		DMA_FIELD_ARRAY(n, base_count, "dma" #n ".base_count"),                            \
-		DMA_FIELD_ARRAY(n, address, "dma" #n ".address"),                                  \
-		DMA_FIELD_ARRAY(n, count, "dma" #n ".count"),                                      \
-		DMA_FIELD_ARRAY(n, mode, "dma" #n ".mode"),                                        \
-		DMA_FIELD(n, command, "dma" #n ".command"),                                        \
-		DMA_FIELD(n, status, "dma" #n ".status"), DMA_FIELD(n, mask, "dma" #n ".mask"),    \
+#define DMA_FIELD(n, member, text)                                    \
+	{                                                             \
+		text, offsetof(struct piix3_state, dma[n].member),    \
+			sizeof(((struct dma_state *)0)->member), 1, 1 \
+	}
+#define DMA_FIELD_ARRAY(n, member, text)                                 \
+	{                                                                \
+		text, offsetof(struct piix3_state, dma[n].member),       \
+			sizeof(((struct dma_state *)0)->member[0]), 4, 1 \
+	}
+#define DMA_FIELDS(n)                                                                           \
+	DMA_FIELD_ARRAY(n, base_address, "dma" #n ".base_address"),                             \
+		DMA_FIELD_ARRAY(n, base_count, "dma" #n ".base_count"),                         \
+		DMA_FIELD_ARRAY(n, address, "dma" #n ".address"),                               \
+		DMA_FIELD_ARRAY(n, count, "dma" #n ".count"),                                   \
+		DMA_FIELD_ARRAY(n, mode, "dma" #n ".mode"),                                     \
+		DMA_FIELD(n, command, "dma" #n ".command"),                                     \
+		DMA_FIELD(n, status, "dma" #n ".status"), DMA_FIELD(n, mask, "dma" #n ".mask"), \
 		DMA_FIELD(n, high_byte, "dma" #n ".high_byte")
 static const struct mobo_field fields[] = {
 	DMA_FIELDS(0),
@@ -208,7 +212,7 @@ static void reset(struct mobo_dev *d)
 {
 	struct piix3_state *s = mobo_dev_state(d);
 
-	*s = (struct piix3_state){ 0 };
+	*s = (struct piix3_state){0};
 	dma_reset(&s->dma[0]);
 	dma_reset(&s->dma[1]);
 	update_a20(d);

@@ -23,8 +23,13 @@ enum { REGION_PM, REGION_SMBUS, REGION_APM };
 enum { LINE_SCI };
 enum { TIMER_OVERFLOW };
 
-enum { CFG_PMBA = 0x40, CFG_DEVACTB_3 = 0x5b, CFG_PMREGMISC = 0x80, CFG_SMBBA = 0x90,
-       CFG_SMBHSTCFG = 0xd2 };
+enum {
+	CFG_PMBA = 0x40,
+	CFG_DEVACTB_3 = 0x5b,
+	CFG_PMREGMISC = 0x80,
+	CFG_SMBBA = 0x90,
+	CFG_SMBHSTCFG = 0xd2
+};
 enum { DEVACTB_APMC_EN = 1 << 1 };
 enum { SMBHSTCFG_INTSEL = 7 << 1, SMBHSTCFG_IRQ9 = 4 << 1 };
 
@@ -130,8 +135,8 @@ static void update_sci(struct mobo_dev *d)
 
 	mobo_dev_line(d, LINE_SCI, (sci && (s->pmcntrl & PMC_SCI_EN)) || smbus_interrupts(s));
 	mobo_dev_timer_set(d, TIMER_OVERFLOW,
-			   want_overflow ? pmtmr_ns((s->tmr_seen + 1) << (PMTMR_BITS - 1)) :
-					   UINT64_MAX);
+			   want_overflow ? pmtmr_ns((s->tmr_seen + 1) << (PMTMR_BITS - 1))
+					 : UINT64_MAX);
 }
 
 static void timer(struct mobo_dev *d, unsigned n)
@@ -164,7 +169,7 @@ static void pmsts_write(struct mobo_dev *d, const struct mobo_reg *r, uint64_t v
 	struct piix4pm_state *s = mobo_dev_state(d);
 
 	look_at_timer(d);
-	s->pmsts &= (uint16_t)~(val << high_byte_shift(r));
+	s->pmsts &= (uint16_t) ~(val << high_byte_shift(r));
 	update_sci(d);
 }
 
@@ -180,15 +185,9 @@ static void pmen_write(struct mobo_dev *d, const struct mobo_reg *r, uint64_t va
 static void enter_suspend(struct mobo_dev *d, unsigned type)
 {
 	switch (type) {
-	case SUS_SOFT_OFF:
-		mobo_dev_notify(d, "poweroff", "ACPI S5");
-		break;
-	case SUS_TO_RAM:
-		mobo_dev_notify(d, "suspend", "ACPI S3");
-		break;
-	default:
-		mobo_dev_guest_error(d, "suspend state that the board does not have");
-		break;
+	case SUS_SOFT_OFF: mobo_dev_notify(d, "poweroff", "ACPI S5"); break;
+	case SUS_TO_RAM: mobo_dev_notify(d, "suspend", "ACPI S3"); break;
+	default: mobo_dev_guest_error(d, "suspend state that the board does not have"); break;
 	}
 }
 
@@ -226,7 +225,7 @@ static void gpsts_write(struct mobo_dev *d, const struct mobo_reg *r, uint64_t v
 {
 	struct piix4pm_state *s = mobo_dev_state(d);
 
-	s->gpsts &= (uint16_t)~(val << high_byte_shift(r));
+	s->gpsts &= (uint16_t) ~(val << high_byte_shift(r));
 	update_sci(d);
 }
 
@@ -316,28 +315,41 @@ static void blkdat_write(struct mobo_dev *d, const struct mobo_reg *r, uint64_t 
 
 static const struct mobo_region regions[] = {
 	/* At the base that the configuration registers of these numbers hold. */
-	[REGION_PM] = { .name = "pm", .kind = MOBO_REGION_BAR_IO, .len = 64, .fn = 0,
-			.bar = CFG_PMBA, .priority = 1 },
-	[REGION_SMBUS] = { .name = "smbus", .kind = MOBO_REGION_BAR_IO, .len = 16, .fn = 0,
-			   .bar = CFG_SMBBA, .priority = 1 },
-	[REGION_APM] = { .name = "apm", .kind = MOBO_REGION_PIO, .base = 0xb2, .len = 2,
-			 .priority = 1 },
+	[REGION_PM] = {.name = "pm",
+		       .kind = MOBO_REGION_BAR_IO,
+		       .len = 64,
+		       .fn = 0,
+		       .bar = CFG_PMBA,
+		       .priority = 1},
+	[REGION_SMBUS] = {.name = "smbus",
+			  .kind = MOBO_REGION_BAR_IO,
+			  .len = 16,
+			  .fn = 0,
+			  .bar = CFG_SMBBA,
+			  .priority = 1},
+	[REGION_APM] =
+		{.name = "apm", .kind = MOBO_REGION_PIO, .base = 0xb2, .len = 2, .priority = 1},
 };
 
 static const struct mobo_line lines[] = {
-	[LINE_SCI] = { MOBO_LINE_ISA, 9 },
+	[LINE_SCI] = {MOBO_LINE_ISA, 9},
 };
 
 /* clang-format off */
 #define AT(member) offsetof(struct piix4pm_state, member)
 static const struct mobo_reg regs[] = {
-	{ "PMSTS.0",   REGION_PM, 0x00, 1, MOBO_NO_STORAGE, PM_EVENTS & 0xff, pmsts_read, pmsts_write },
-	{ "PMSTS.1",   REGION_PM, 0x01, 1, MOBO_NO_STORAGE, (PM_EVENTS | PMSTS_RSM) >> 8, pmsts_read, pmsts_write },
+	{ "PMSTS.0",   REGION_PM, 0x00, 1, MOBO_NO_STORAGE, PM_EVENTS & 0xff,
+	  pmsts_read, pmsts_write },
+	{ "PMSTS.1",   REGION_PM, 0x01, 1, MOBO_NO_STORAGE, (PM_EVENTS | PMSTS_RSM) >> 8,
+	  pmsts_read, pmsts_write },
 	{ "PMEN",      REGION_PM, 0x02, 2, AT(pmen),        PM_EVENTS, NULL, pmen_write },
-	{ "PMCNTRL",   REGION_PM, 0x04, 2, MOBO_NO_STORAGE, PMC_STORED | PMC_SUS_EN | PMC_GBL_RLS, pmcntrl_read, pmcntrl_write },
+	{ "PMCNTRL",   REGION_PM, 0x04, 2, MOBO_NO_STORAGE, PMC_STORED | PMC_SUS_EN | PMC_GBL_RLS,
+	  pmcntrl_read, pmcntrl_write },
 	{ "PMTMR",     REGION_PM, 0x08, 4, MOBO_NO_STORAGE, 0, pmtmr_read },
-	{ "GPSTS.0",   REGION_PM, 0x0c, 1, MOBO_NO_STORAGE, GPE_EVENTS & 0xff, gpsts_read, gpsts_write },
-	{ "GPSTS.1",   REGION_PM, 0x0d, 1, MOBO_NO_STORAGE, GPE_EVENTS >> 8, gpsts_read, gpsts_write },
+	{ "GPSTS.0",   REGION_PM, 0x0c, 1, MOBO_NO_STORAGE, GPE_EVENTS & 0xff,
+	  gpsts_read, gpsts_write },
+	{ "GPSTS.1",   REGION_PM, 0x0d, 1, MOBO_NO_STORAGE, GPE_EVENTS >> 8,
+	  gpsts_read, gpsts_write },
 	{ "GPEN",      REGION_PM, 0x0e, 2, AT(gpen),        GPE_EVENTS, NULL, gpen_write },
 	{ "PCNTRL",    REGION_PM, 0x10, 4, AT(pcntrl),      0x00023e1e },
 	{ "PLVL2",     REGION_PM, 0x14, 1, MOBO_NO_STORAGE, 0, zero_read },
@@ -350,14 +362,17 @@ static const struct mobo_reg regs[] = {
 	{ "GPIREG",    REGION_PM, 0x30, 4, MOBO_NO_STORAGE, 0, zero_read },
 	{ "GPOREG",    REGION_PM, 0x34, 4, AT(gporeg),      0xffffffff },
 
-	{ "SMBHSTSTS", REGION_SMBUS, 0x0, 1, MOBO_NO_STORAGE, HST_EVENTS, hststs_read, hststs_write },
+	{ "SMBHSTSTS", REGION_SMBUS, 0x0, 1, MOBO_NO_STORAGE, HST_EVENTS,
+	  hststs_read, hststs_write },
 	{ "SMBSLVSTS", REGION_SMBUS, 0x1, 1, MOBO_NO_STORAGE, 0, zero_read },
-	{ "SMBHSTCNT", REGION_SMBUS, 0x2, 1, MOBO_NO_STORAGE, 0x5f, hstcnt_read, hstcnt_write, NULL, true },
+	{ "SMBHSTCNT", REGION_SMBUS, 0x2, 1, MOBO_NO_STORAGE, 0x5f,
+	  hstcnt_read, hstcnt_write, NULL, true },
 	{ "SMBHSTCMD", REGION_SMBUS, 0x3, 1, AT(smb_hstcmd),  0xff },
 	{ "SMBHSTADD", REGION_SMBUS, 0x4, 1, AT(smb_hstadd),  0xff },
 	{ "SMBHSTDAT0", REGION_SMBUS, 0x5, 1, AT(smb_dat0),   0xff },
 	{ "SMBHSTDAT1", REGION_SMBUS, 0x6, 1, AT(smb_dat1),   0xff },
-	{ "SMBBLKDAT", REGION_SMBUS, 0x7, 1, MOBO_NO_STORAGE, 0xff, blkdat_read, blkdat_write, NULL, true },
+	{ "SMBBLKDAT", REGION_SMBUS, 0x7, 1, MOBO_NO_STORAGE, 0xff,
+	  blkdat_read, blkdat_write, NULL, true },
 	{ "SMBSLVCNT", REGION_SMBUS, 0x8, 1, AT(smb_slvcnt),  0x0f },
 	{ "SMBSHDWCMD", REGION_SMBUS, 0x9, 1, AT(smb_shdwcmd), 0xff },
 	{ "SMBSLVEVT", REGION_SMBUS, 0xa, 2, AT(smb_slvevt),  0xffff },
@@ -443,7 +458,7 @@ static void reset(struct mobo_dev *d)
 {
 	struct piix4pm_state *s = mobo_dev_state(d);
 
-	*s = (struct piix4pm_state){ .gporeg = 0x7fffbfff, .tmr_seen = top_bit_changes(d) };
+	*s = (struct piix4pm_state){.gporeg = 0x7fffbfff, .tmr_seen = top_bit_changes(d)};
 	update_sci(d);
 }
 

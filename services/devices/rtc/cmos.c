@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Contents of the battery-backed RAM as firmware expects them: IBM PC AT Technical Reference (1984),
- * section 5, for the lower bytes; SeaBIOS, src/hw/rtc.h, for those that it takes from a virtual
- * machine.
+ * Contents of the battery-backed RAM as firmware expects them: IBM PC AT Technical Reference
+ * (1984), section 5, for the lower bytes; SeaBIOS, src/hw/rtc.h, for those that it takes from a
+ * virtual machine.
  *
  * Configuration keys: memory, low-memory (bytes), cpus, boot (words or letters, in order: floppy a,
  * disk c, cdrom d, network n).
@@ -15,7 +15,7 @@
 enum {
 	CMOS_FLOPPIES = 0x10,
 	CMOS_EQUIPMENT = 0x14,
-	CMOS_BASE_MEMORY = 0x15, /* KiB */
+	CMOS_BASE_MEMORY = 0x15,     /* KiB */
 	CMOS_EXTENDED_MEMORY = 0x17, /* KiB above 1 MiB */
 	CMOS_CHECKED_FIRST = 0x10,
 	CMOS_CHECKED_LAST = 0x2d,
@@ -24,9 +24,9 @@ enum {
 	CMOS_MEMORY_ABOVE_16M = 0x34, /* 64 KiB */
 	CMOS_BOOT3 = 0x38, /* bits 7:4: third boot device; bit 0: floppies need no signature */
 	CMOS_TRANSLATION = 0x39, /* two bits a disk */
-	CMOS_BOOT12 = 0x3d, /* bits 3:0 first, 7:4 second boot device */
+	CMOS_BOOT12 = 0x3d,	 /* bits 3:0 first, 7:4 second boot device */
 	CMOS_HIGH_MEMORY = 0x5b, /* 64 KiB above 4 GiB */
-	CMOS_CPUS = 0x5f, /* less one */
+	CMOS_CPUS = 0x5f,	 /* less one */
 };
 enum { EQUIPMENT_FPU = 1 << 1, EQUIPMENT_MOUSE = 1 << 2, TRANSLATION_LBA = 0x55 };
 enum { BOOT_FLOPPY = 1, BOOT_DISK, BOOT_CDROM, BOOT_NETWORK };
@@ -45,14 +45,10 @@ static void put_le(uint8_t *at, unsigned n, uint64_t v)
 static unsigned device_of_letter(char c)
 {
 	switch (c) {
-	case 'a':
-		return BOOT_FLOPPY;
-	case 'c':
-		return BOOT_DISK;
-	case 'd':
-		return BOOT_CDROM;
-	case 'n':
-		return BOOT_NETWORK;
+	case 'a': return BOOT_FLOPPY;
+	case 'c': return BOOT_DISK;
+	case 'd': return BOOT_CDROM;
+	case 'n': return BOOT_NETWORK;
 	}
 	return 0;
 }
@@ -62,8 +58,11 @@ static unsigned device_of_word(const char *word, size_t n)
 	static const struct {
 		const char *word;
 		unsigned device;
-	} words[] = { { "floppy", BOOT_FLOPPY }, { "disk", BOOT_DISK }, { "cdrom", BOOT_CDROM },
-		      { "cd", BOOT_CDROM }, { "network", BOOT_NETWORK } };
+	} words[] = {{"floppy", BOOT_FLOPPY},
+		     {"disk", BOOT_DISK},
+		     {"cdrom", BOOT_CDROM},
+		     {"cd", BOOT_CDROM},
+		     {"network", BOOT_NETWORK}};
 
 	for (size_t i = 0; i < MOBO_ARRAY_LEN(words); i++) {
 		if (strlen(words[i].word) == n && !memcmp(words[i].word, word, n)) {
@@ -101,7 +100,7 @@ void rtc_fill_cmos(struct mobo_dev *d, uint8_t *ram)
 	uint64_t cpus = mobo_dev_config_u64(d, "cpus", 1);
 	uint64_t extended = low > MIB ? MOBO_MIN((low - MIB) / KIB, 65535ull) : 0;
 	uint64_t above_16m = low > 16 * MIB ? MOBO_MIN((low - 16 * MIB) / (64 * KIB), 65535ull) : 0;
-	unsigned order[3] = { 0 }, sum = 0;
+	unsigned order[3] = {0}, sum = 0;
 
 	ram[CMOS_FLOPPIES] = 0;
 	ram[CMOS_EQUIPMENT] = EQUIPMENT_FPU | EQUIPMENT_MOUSE;

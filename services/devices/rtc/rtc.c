@@ -39,13 +39,13 @@ enum { C_IRQF = 1 << 7, C_PF = 1 << 6, C_AF = 1 << 5, C_UF = 1 << 4, C_FLAGS = C
 enum { D_VRT = 1 << 7 };
 
 enum { BANK = 128, BANK_MASK = BANK - 1, TICK_HZ = 32768 };
-#define SECOND_NS 1000000000ll
+#define SECOND_NS    1000000000ll
 #define OFFSET_MAX_S 1000000000000ll /* more than any date that can be written */
-#define UIP_NS    244000ll /* before the update: tBUC */
+#define UIP_NS	     244000ll	     /* before the update: tBUC */
 
 struct rtc_state {
-	int64_t offset_s; /* the clock's seconds less those of divider time */
-	int64_t seen_ns; /* divider time up to which register C was worked out */
+	int64_t offset_s;  /* the clock's seconds less those of divider time */
+	int64_t seen_ns;   /* divider time up to which register C was worked out */
 	uint32_t phase_ns; /* divider time less the wall clock's, below one second */
 	uint8_t ram[2 * BANK];
 	uint8_t index, index2;
@@ -82,7 +82,8 @@ static bool divider_runs(const struct rtc_state *s)
 	return (s->ram[RTC_A] & A_DV) == A_DV_32KHZ;
 }
 
-/* Time goes on; otherwise the time bytes in RAM are what the guest wrote, or were when it stopped. */
+/* Time goes on; otherwise the time bytes in RAM are what the guest wrote, or were when it stopped.
+ */
 static bool updates(const struct rtc_state *s)
 {
 	return divider_runs(s) && !(s->ram[RTC_B] & B_SET);
@@ -180,9 +181,9 @@ static void update_irq(struct mobo_dev *d)
 		next = MOBO_MIN(next, next_alarm(s, seen));
 	}
 	mobo_dev_timer_set(d, TIMER_EVENT,
-			   next == INT64_MAX ? UINT64_MAX :
-			   next > now	     ? mobo_dev_now_ns(d) + (uint64_t)(next - now) :
-					       mobo_dev_now_ns(d));
+			   next == INT64_MAX ? UINT64_MAX
+			   : next > now	     ? mobo_dev_now_ns(d) + (uint64_t)(next - now)
+					     : mobo_dev_now_ns(d));
 }
 
 /* Works out the flags that came up since the last look. */
@@ -269,21 +270,12 @@ static void cmos_write(struct mobo_dev *d, unsigned at, uint8_t val)
 	case RTC_DAY_OF_MONTH:
 	case RTC_MONTH:
 	case RTC_YEAR:
-	case RTC_CENTURY:
-		write_time(d, at, val);
-		break;
-	case RTC_A:
-		write_a(d, val);
-		break;
-	case RTC_B:
-		write_b(d, val);
-		break;
+	case RTC_CENTURY: write_time(d, at, val); break;
+	case RTC_A: write_a(d, val); break;
+	case RTC_B: write_b(d, val); break;
 	case RTC_C:
-	case RTC_D:
-		return;
-	default:
-		s->ram[at] = val;
-		break;
+	case RTC_D: return;
+	default: s->ram[at] = val; break;
 	}
 	update_irq(d);
 }
@@ -301,12 +293,11 @@ static uint8_t cmos_read(struct mobo_dev *d, unsigned at)
 	case RTC_DAY_OF_MONTH:
 	case RTC_MONTH:
 	case RTC_YEAR:
-	case RTC_CENTURY:
-		load_time(d);
-		return s->ram[at];
+	case RTC_CENTURY: load_time(d); return s->ram[at];
 	case RTC_A:
 		val = s->ram[RTC_A];
-		return updates(s) && fraction_of(divider_ns(d)) >= SECOND_NS - UIP_NS ? val | A_UIP : val;
+		return updates(s) && fraction_of(divider_ns(d)) >= SECOND_NS - UIP_NS ? val | A_UIP
+										      : val;
 	case RTC_C:
 		catch_up(d);
 		update_irq(d);
@@ -314,13 +305,13 @@ static uint8_t cmos_read(struct mobo_dev *d, unsigned at)
 		s->ram[RTC_C] = 0;
 		update_irq(d);
 		return val;
-	case RTC_D:
-		return D_VRT;
+	case RTC_D: return D_VRT;
 	}
 	return s->ram[at];
 }
 
-static unsigned selected(const struct mobo_dev *d, const struct mobo_reg *r, const struct rtc_state *s)
+static unsigned selected(const struct mobo_dev *d, const struct mobo_reg *r,
+			 const struct rtc_state *s)
 {
 	unsigned at = s->index & BANK_MASK;
 
@@ -347,32 +338,34 @@ static uint64_t index_read(struct mobo_dev *d, const struct mobo_reg *r)
 }
 
 static const struct mobo_region regions[] = {
-	[REGION_PORTS] = { .name = "rtc", .kind = MOBO_REGION_PIO, .base = 0x70, .len = N_PORTS,
-			   .priority = 1 },
+	[REGION_PORTS] = {.name = "rtc",
+			  .kind = MOBO_REGION_PIO,
+			  .base = 0x70,
+			  .len = N_PORTS,
+			  .priority = 1},
 };
 
 static const struct mobo_line lines[] = {
-	[LINE_IRQ8] = { MOBO_LINE_ISA, 8 },
+	[LINE_IRQ8] = {MOBO_LINE_ISA, 8},
 };
 
 /* clang-format off */
 static const struct mobo_reg regs[] = {
-	{ "INDEX",  REGION_PORTS, PORT_INDEX,  1, offsetof(struct rtc_state, index),  0xff, index_read },
-	{ "DATA",   REGION_PORTS, PORT_DATA,   1, MOBO_NO_STORAGE, 0xff, data_read, data_write, NULL, true },
+	{ "INDEX",  REGION_PORTS, PORT_INDEX,  1, offsetof(struct rtc_state, index),
+	   0xff, index_read },
+	{ "DATA",   REGION_PORTS, PORT_DATA,   1, MOBO_NO_STORAGE, 0xff,
+	  data_read, data_write, NULL, true },
 	{ "INDEX2", REGION_PORTS, PORT_INDEX2, 1, offsetof(struct rtc_state, index2), 0xff },
-	{ "DATA2",  REGION_PORTS, PORT_DATA2,  1, MOBO_NO_STORAGE, 0xff, data_read, data_write, NULL, true },
+	{ "DATA2",  REGION_PORTS, PORT_DATA2,  1, MOBO_NO_STORAGE, 0xff,
+	  data_read, data_write, NULL, true },
 };
 /* clang-format on */
 
 static const struct mobo_field fields[] = {
-	MOBO_FIELD(struct rtc_state, offset_s),
-	MOBO_FIELD(struct rtc_state, seen_ns),
-	MOBO_FIELD(struct rtc_state, phase_ns),
-	MOBO_FIELD_ARRAY(struct rtc_state, ram),
-	MOBO_FIELD(struct rtc_state, index),
-	MOBO_FIELD(struct rtc_state, index2),
-	MOBO_FIELD(struct rtc_state, battery),
-	MOBO_FIELD_ARRAY(struct rtc_state, reserved),
+	MOBO_FIELD(struct rtc_state, offset_s), MOBO_FIELD(struct rtc_state, seen_ns),
+	MOBO_FIELD(struct rtc_state, phase_ns), MOBO_FIELD_ARRAY(struct rtc_state, ram),
+	MOBO_FIELD(struct rtc_state, index),	MOBO_FIELD(struct rtc_state, index2),
+	MOBO_FIELD(struct rtc_state, battery),	MOBO_FIELD_ARRAY(struct rtc_state, reserved),
 };
 
 static int init(struct mobo_dev *d)
@@ -394,7 +387,7 @@ static void first_power(struct mobo_dev *d)
 	struct rtc_state *s = mobo_dev_state(d);
 	const struct rtc_priv *p = mobo_dev_priv(d);
 
-	*s = (struct rtc_state){ .battery = 1, .offset_s = p->start_offset_s };
+	*s = (struct rtc_state){.battery = 1, .offset_s = p->start_offset_s};
 	s->ram[RTC_A] = A_DV_32KHZ | 6; /* 1024 Hz */
 	s->ram[RTC_B] = RTC_B_24H;
 	rtc_fill_cmos(d, s->ram);
@@ -410,7 +403,7 @@ static void reset(struct mobo_dev *d)
 	if (!s->battery) {
 		first_power(d);
 	}
-	s->ram[RTC_B] &= (uint8_t)~(B_PIE | B_AIE | B_UIE | B_SQWE);
+	s->ram[RTC_B] &= (uint8_t) ~(B_PIE | B_AIE | B_UIE | B_SQWE);
 	s->ram[RTC_C] = 0;
 	s->index = 0;
 	s->index2 = 0;
