@@ -640,6 +640,7 @@ void machine_part_exited(struct part *p, int status)
 	p->state = PART_LOST;
 	part_clear(p);
 	if (m->state == MOBO__V1__MACHINE_STATE__STOPPING ||
+	    m->state == MOBO__V1__MACHINE_STATE__POWERED_OFF ||
 	    m->state == MOBO__V1__MACHINE_STATE__CRASHED) {
 		return; /* asked to */
 	}
