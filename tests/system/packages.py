@@ -1,10 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Guests from Debian's package archive: downloaded, unpacked, cached; nothing is installed."""
+import fcntl
+import functools
 import glob
 import os
 import subprocess
 
 CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "mobo", "tests")
+
+
+def _one_at_a_time(fn):
+    """Tests run side by side: what one is making, others wait for."""
+
+    @functools.wraps(fn)
+    def locked(*args, **kw):
+        os.makedirs(CACHE, exist_ok=True)
+        with open(os.path.join(CACHE, fn.__name__ + ".lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return fn(*args, **kw)
+
+    return locked
 
 
 def _run(*args, cwd=None):
@@ -46,6 +61,7 @@ def _real_package(name, options):
     return name
 
 
+@_one_at_a_time
 def unpacked(name):
     """Folder with the content of Debian package `name` ("pkg" or "pkg:i386")."""
     folder = os.path.join(CACHE, name.replace(":", "_"))
@@ -70,6 +86,7 @@ def kernel(name):
     return path
 
 
+@_one_at_a_time
 def initrd(name, init, busybox="busybox-static", files=None):
     """An initrd of busybox and the shell script `init`; cached by content."""
     import hashlib
