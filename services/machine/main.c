@@ -73,7 +73,10 @@ static void connect_registry(struct machine *m)
 	if (mobo_bus_connect(&m->registry, m->loop, &opt, REPORT_TIMEOUT_MS, &err) < 0) {
 		mobo_warning("no registry: %s", err.text);
 		m->registry = NULL;
+		return;
 	}
+	/* Parts went on while the connection was made, and there was nobody to tell. */
+	machine_report_state(m);
 }
 
 /* Last words reach the registry before the process ends. */
