@@ -209,10 +209,10 @@ static void set_up(struct vcpu *v, kernel_fn *fn, uint64_t n)
 	s->sregs.cr3 = PAGE_TABLES;
 	s->sregs.cr4 = CR4_PAE;
 	s->sregs.efer = EFER_LME | EFER_LMA;
-	s->sregs.cs = (struct kvm_segment){.limit = UINT32_MAX, .selector = 8, .type = 11, .present = 1,
-					   .s = 1, .l = 1, .g = 1};
-	s->sregs.ss = (struct kvm_segment){.limit = UINT32_MAX, .selector = 16, .type = 3, .present = 1,
-					   .s = 1, .db = 1, .g = 1};
+	s->sregs.cs = (struct kvm_segment){
+		.limit = UINT32_MAX, .selector = 8, .type = 11, .present = 1, .s = 1, .l = 1, .g = 1};
+	s->sregs.ss = (struct kvm_segment){
+		.limit = UINT32_MAX, .selector = 16, .type = 3, .present = 1, .s = 1, .db = 1, .g = 1};
 	s->sregs.ds = s->sregs.es = s->sregs.fs = s->sregs.gs = s->sregs.ss;
 	s->regs.rip = CODE + (uint64_t)((const uint8_t *)fn - __start_guest_code);
 	s->regs.rsp = STACK - 8;

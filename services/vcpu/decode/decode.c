@@ -378,7 +378,8 @@ static bool vex_gpr_exists(const struct insn *i, unsigned vvvv)
 static bool is_vex_gpr(const struct insn *i)
 {
 	return (i->map == MAP_0F38 &&
-		(i->opcode == 0xf2 || i->opcode == 0xf3 || (i->opcode >= 0xf5 && i->opcode <= 0xf7))) ||
+		(i->opcode == 0xf2 || i->opcode == 0xf3 ||
+		 (i->opcode >= 0xf5 && i->opcode <= 0xf7))) ||
 	       (i->map == MAP_0F3A && i->opcode == 0xf0);
 }
 

@@ -50,7 +50,7 @@ struct insn {
 	uint8_t addrsize; /* 2, 4, 8 */
 	uint8_t mod; /* ModRM.mod; 3: rm is a register */
 	uint8_t reg; /* ModRM.reg with REX.R */
-	uint8_t rm; /* ModRM.rm with REX.B, when mod is 3; without ModRM the opcode's low bits */
+	uint8_t rm; /* ModRM.rm with REX.B when mod is 3; without ModRM the opcode's low bits */
 	uint8_t base, index; /* gpr numbers or REG_NONE, when mod is not 3 */
 	uint8_t scale; /* shift count 0 to 3 */
 	uint8_t seg; /* enum seg of the memory operand after overrides and defaults */

@@ -36,7 +36,9 @@
 		set##bits(v, i->vvvv * 8, dst);                                                    \
 		NEXT(v, i);                                                                        \
 	}
-#define BOTH3(name, text, first, second) BMI_3(name, 32, text, first, second) BMI_3(name, 64, text, first, second)
+#define BOTH3(name, text, first, second)                                                           \
+	BMI_3(name, 32, text, first, second)                                                       \
+	BMI_3(name, 64, text, first, second)
 #define BOTH2(name, text) BMI_2(name, 32, text) BMI_2(name, 64, text)
 
 /* AT&T order: the second source first. */

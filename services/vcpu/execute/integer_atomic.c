@@ -71,7 +71,8 @@ void atomic_unlock(struct vcpu *v)
 		       #op suffix " %[b], %[m]", [b] "q"(val))                                     \
 	LOCKED_HANDLER(op##_imm##bits, flags_##op, bits, (uint##bits##_t)i->imm,                   \
 		       #op suffix " %[b], %[m]", [b] "q"(val))
-#define LOCKED2_OP(op) LOCKED2(op, 8, "b") LOCKED2(op, 16, "w") LOCKED2(op, 32, "l") LOCKED2(op, 64, "q")
+#define LOCKED2_OP(op)                                                                             \
+	LOCKED2(op, 8, "b") LOCKED2(op, 16, "w") LOCKED2(op, 32, "l") LOCKED2(op, 64, "q")
 LOCKED2_OP(add)
 LOCKED2_OP(or)
 LOCKED2_OP(adc)
@@ -82,7 +83,8 @@ LOCKED2_OP(xor)
 
 #define LOCKED1(op, bits, suffix)                                                                  \
 	LOCKED_HANDLER(op##_mem##bits, flags_##op, bits, 0, #op suffix " %[m]")
-#define LOCKED1_OP(op) LOCKED1(op, 8, "b") LOCKED1(op, 16, "w") LOCKED1(op, 32, "l") LOCKED1(op, 64, "q")
+#define LOCKED1_OP(op)                                                                             \
+	LOCKED1(op, 8, "b") LOCKED1(op, 16, "w") LOCKED1(op, 32, "l") LOCKED1(op, 64, "q")
 LOCKED1_OP(inc)
 LOCKED1_OP(dec)
 LOCKED1_OP(not)

@@ -46,10 +46,12 @@ static void set_carry(struct vcpu *v, bool carry)
 	v->aflags = (v->aflags & ~AF_CF) | (carry ? AF_CF : 0);
 }
 
+/* All bits set or none: what the bit of `mask` was; or the unit as it was. */
 static uint64_t bit_locked(struct vcpu *v, unsigned op, uint64_t lin, unsigned size, uint64_t mask)
 {
 	void *p = mmu_ptr(v, lin, size, MMU_RW);
 	uint64_t val = 0;
+	uint8_t *byte, bit;
 
 	if (!p || ((uintptr_t)p & (size - 1))) {
 		mmu_probe(v, lin, size, MMU_RW);
@@ -60,14 +62,14 @@ static uint64_t bit_locked(struct vcpu *v, unsigned op, uint64_t lin, unsigned s
 		return val;
 	}
 	/* The unit's bits beyond the operand are not touched: a byte is as good. */
-	p = (uint8_t *)p + __builtin_ctzll(mask) / 8;
-	mask = 1u << __builtin_ctzll(mask) % 8;
+	byte = (uint8_t *)p + __builtin_ctzll(mask) / 8;
+	bit = (uint8_t)(1u << __builtin_ctzll(mask) % 8);
 	switch (op) {
-	case BIT_SET: val = __atomic_fetch_or((uint8_t *)p, (uint8_t)mask, __ATOMIC_SEQ_CST); break;
-	case BIT_RESET: val = __atomic_fetch_and((uint8_t *)p, (uint8_t)~mask, __ATOMIC_SEQ_CST); break;
-	default: val = __atomic_fetch_xor((uint8_t *)p, (uint8_t)mask, __ATOMIC_SEQ_CST); break;
+	case BIT_SET: val = __atomic_fetch_or(byte, bit, __ATOMIC_SEQ_CST); break;
+	case BIT_RESET: val = __atomic_fetch_and(byte, (uint8_t)~bit, __ATOMIC_SEQ_CST); break;
+	default: val = __atomic_fetch_xor(byte, bit, __ATOMIC_SEQ_CST); break;
 	}
-	return val & mask ? UINT64_MAX : 0;
+	return val & bit ? UINT64_MAX : 0;
 }
 
 static const struct insn *bit_test(struct vcpu *v, const struct insn *i)
@@ -149,6 +151,17 @@ CRC32(64, "q", 64)
 
 static insn_fn *const crc32_handlers[4] = {crc32_8, crc32_16, crc32_32, crc32_64};
 
+enum { CPUID_BMI1 = 3, CPUID_LZCNT = 5 };
+
+/* The processors without them ignore the prefix. reg: 0 EAX to 3 EDX of the leaf. */
+static bool has_feature(struct vcpu *v, uint32_t leaf, unsigned reg, unsigned bit)
+{
+	uint32_t out[4];
+
+	cpuid_query(v, leaf, 0, out);
+	return out[reg] >> bit & 1;
+}
+
 bool integer_bind_bit(struct vcpu *v, struct insn *i)
 {
 	unsigned width = (unsigned)__builtin_ctz(i->opsize);
@@ -172,11 +185,12 @@ bool integer_bind_bit(struct vcpu *v, struct insn *i)
 	case 0xa3: case 0xab: case 0xb3: case 0xba: case 0xbb: i->fn = bit_test; return true;
 	case 0xb8: i->fn = popcnt_handlers[width]; return true;
 	case 0xbc:
-		i->fn = rep && __builtin_cpu_supports("bmi") ? tzcnt_handlers[width]
-							     : bsf_handlers[width];
+		rep = rep && has_feature(v, 7, 1, CPUID_BMI1);
+		i->fn = rep ? tzcnt_handlers[width] : bsf_handlers[width];
 		return true;
 	case 0xbd:
-		i->fn = rep && __builtin_cpu_supports("lzcnt") ? lzcnt_handlers[width] : bsr_handlers[width];
+		rep = rep && has_feature(v, 0x80000001, 2, CPUID_LZCNT);
+		i->fn = rep ? lzcnt_handlers[width] : bsr_handlers[width];
 		return true;
 	}
 	return false;

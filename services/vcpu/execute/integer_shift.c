@@ -12,7 +12,9 @@ enum { COUNT_IMM, COUNT_CL, N_COUNT };
 #define SHIFT_HANDLER(op, bits, count)                                                             \
 	static const struct insn *op##_r##bits##count(struct vcpu *v, const struct insn *i)        \
 	{                                                                                          \
-		set##bits(v, i->rm_at, flags_##op##bits(v, get##bits(v, i->rm_at), COUNT_OF_##count)); \
+		uint##bits##_t val = get##bits(v, i->rm_at);                                       \
+                                                                                                   \
+		set##bits(v, i->rm_at, flags_##op##bits(v, val, COUNT_OF_##count));                \
 		NEXT(v, i);                                                                        \
 	}                                                                                          \
 	static const struct insn *op##_m##bits##count(struct vcpu *v, const struct insn *i)        \
