@@ -3,6 +3,7 @@
 #include "execute/flags.h"
 #include "execute/integer.h"
 #include "execute/operand.h"
+#include "execute/trace.h"
 
 #define READ_RM(bits) (v->insn = i, (uint##bits##_t)rm_read(v, i, bits / 8))
 
@@ -86,12 +87,9 @@ WIDTH_HANDLERS(32, uint64_t)
 WIDTH_HANDLERS(64, unsigned __int128)
 
 /* Does the guest's processor model have this bit of CPUID leaf 7, EBX? */
-static bool has_feature(struct vcpu *v, unsigned bit)
+static bool has_feature(const struct vcpu *v, unsigned bit)
 {
-	uint32_t out[4];
-
-	cpuid_query(v, 7, 0, out);
-	return out[1] >> bit & 1;
+	return v->interp->leaf_7_ebx >> bit & 1;
 }
 
 enum { CPUID_BMI1 = 3, CPUID_BMI2 = 8, CPUID_ADX = 19 };

@@ -3,6 +3,7 @@
 #include "execute/flags.h"
 #include "execute/integer.h"
 #include "execute/operand.h"
+#include "execute/trace.h"
 
 /*
  * BT and friends. With a register as bit offset and the string in memory, the offset is signed and
@@ -151,16 +152,8 @@ CRC32(64, "q", 64)
 
 static insn_fn *const crc32_handlers[4] = {crc32_8, crc32_16, crc32_32, crc32_64};
 
+/* Processors without TZCNT and LZCNT ignore the prefix. */
 enum { CPUID_BMI1 = 3, CPUID_LZCNT = 5 };
-
-/* The processors without them ignore the prefix. reg: 0 EAX to 3 EDX of the leaf. */
-static bool has_feature(struct vcpu *v, uint32_t leaf, unsigned reg, unsigned bit)
-{
-	uint32_t out[4];
-
-	cpuid_query(v, leaf, 0, out);
-	return out[reg] >> bit & 1;
-}
 
 bool integer_bind_bit(struct vcpu *v, struct insn *i)
 {
@@ -185,11 +178,11 @@ bool integer_bind_bit(struct vcpu *v, struct insn *i)
 	case 0xa3: case 0xab: case 0xb3: case 0xba: case 0xbb: i->fn = bit_test; return true;
 	case 0xb8: i->fn = popcnt_handlers[width]; return true;
 	case 0xbc:
-		rep = rep && has_feature(v, 7, 1, CPUID_BMI1);
+		rep = rep && (v->interp->leaf_7_ebx >> CPUID_BMI1 & 1);
 		i->fn = rep ? tzcnt_handlers[width] : bsf_handlers[width];
 		return true;
 	case 0xbd:
-		rep = rep && has_feature(v, 0x80000001, 2, CPUID_LZCNT);
+		rep = rep && (v->interp->leaf_80000001_ecx >> CPUID_LZCNT & 1);
 		i->fn = rep ? lzcnt_handlers[width] : bsr_handlers[width];
 		return true;
 	}

@@ -22,6 +22,7 @@ static const char *interpreter_unusable(void)
 
 static int interpreter_vcpu_init(struct vcpu *v)
 {
+	uint32_t id[4];
 	int ret = simd_init();
 
 	if (ret < 0) {
@@ -32,6 +33,10 @@ static int interpreter_vcpu_init(struct vcpu *v)
 		return ret;
 	}
 	v->interp->decode_mode = cpuid_is_amd() ? MODE_AMD : 0;
+	cpuid_query(v, 7, 0, id);
+	v->interp->leaf_7_ebx = id[1];
+	cpuid_query(v, 0x80000001, 0, id);
+	v->interp->leaf_80000001_ecx = id[2];
 	mmu_init(v);
 	return 0;
 }

@@ -38,6 +38,7 @@ struct interp {
 	uint8_t *arena;
 	size_t arena_size, arena_used;
 	uint32_t decode_mode; /* or'ed into the mode: MODE_AMD */
+	uint32_t leaf_7_ebx, leaf_80000001_ecx; /* of the guest's CPUID, for binders */
 	bool holds_lock; /* see atomic_lock() */
 	bool flush; /* the arena is to be emptied at the next lookup */
 	struct insn fetch; /* the instruction being fetched, for faults of the fetch */
