@@ -26,8 +26,8 @@ static _Atomic int current_level = MOBO_LOG_INFO;
 static pthread_rwlock_t lock = PTHREAD_RWLOCK_INITIALIZER; /* guards the four below */
 static uint64_t (*clock_now)(void *arg);
 static void *clock_arg;
-static void (*sink)(void *arg, enum mobo_log_level level, uint64_t ts_ns, const char *line);
-static void *sink_arg;
+static void (*log_sink)(void *arg, enum mobo_log_level level, uint64_t ts_ns, const char *line);
+static void *log_sink_arg;
 /* A sink that logs (a bus function that complains) must not come back to itself. */
 static _Thread_local bool in_sink;
 
@@ -61,12 +61,13 @@ void mobo_log_set_clock(uint64_t (*now_ns)(void *arg), void *arg)
 	pthread_rwlock_unlock(&lock);
 }
 
-void mobo_log_to(void (*to)(void *arg, enum mobo_log_level level, uint64_t ts_ns, const char *line),
+void mobo_log_to(void (*sink)(void *arg, enum mobo_log_level level, uint64_t ts_ns,
+			      const char *line),
 		 void *arg)
 {
 	pthread_rwlock_wrlock(&lock);
-	sink = to;
-	sink_arg = arg;
+	log_sink = sink;
+	log_sink_arg = arg;
 	pthread_rwlock_unlock(&lock);
 }
 
@@ -109,9 +110,9 @@ void mobo_log(enum mobo_log_level level, const char *fmt, ...)
 	pthread_rwlock_rdlock(&lock);
 	ts_ns = clock_now ? clock_now(clock_arg) : mobo_monotonic_ns();
 	write_stderr(level, ts_ns, text);
-	if (sink && !in_sink) {
+	if (log_sink && !in_sink) {
 		in_sink = true;
-		sink(sink_arg, level, ts_ns, text);
+		log_sink(log_sink_arg, level, ts_ns, text);
 		in_sink = false;
 	}
 	pthread_rwlock_unlock(&lock);

@@ -13,7 +13,7 @@
 #include "mobo/base.h"
 
 struct dir_kind {
-	const char *env; /* XDG variable */
+	const char *env;	/* XDG variable */
 	const char *under_home; /* when it is not set; NULL: runtime directory */
 };
 static const struct dir_kind dir_kinds[] = {
@@ -108,9 +108,10 @@ const char *mobo_dir(enum mobo_dir which, struct mobo_error *err)
 	if (!dirs[which][0]) {
 		r = dir_path(which, path);
 		if (r < 0) {
-			mobo_error_set(err, -r,
-				       "No home directory is known: set HOME or %s to an absolute path.",
-				       dir_kinds[which].env);
+			mobo_error_set(
+				err, -r,
+				"No home directory is known: set HOME or %s to an absolute path.",
+				dir_kinds[which].env);
 			goto out;
 		}
 		r = make_dirs(path);
@@ -124,7 +125,7 @@ const char *mobo_dir(enum mobo_dir which, struct mobo_error *err)
 				       path, strerror(-r), dir_kinds[which].env);
 			goto out;
 		}
-		strcpy(dirs[which], path);
+		memcpy(dirs[which], path, strlen(path) + 1);
 	}
 out:
 	pthread_mutex_unlock(&dirs_lock);
@@ -193,17 +194,27 @@ static bool find_near(char *path, int mode, const char *const *subs, const char 
 int mobo_find_executable(const char *name, char *path)
 {
 	static const char *const subs[] = {
-		"", "services/registry/", "services/machine/", "services/vcpu/", "services/display/",
-		"services/devices/", "services/bridge/", "frontends/cli/", "frontends/gtk/",
-		"frontends/sdl/", "frontends/rdp/", "libexec/mobo/", "bin/", NULL,
+		"",
+		"services/registry/",
+		"services/machine/",
+		"services/vcpu/",
+		"services/display/",
+		"services/devices/",
+		"services/bridge/",
+		"frontends/cli/",
+		"frontends/gtk/",
+		"frontends/sdl/",
+		"frontends/rdp/",
+		"libexec/mobo/",
+		"bin/",
+		NULL,
 	};
 	const char *env = getenv("MOBO_LIBEXEC");
 
 	if (env && env[0]) {
 		return try_file(path, X_OK, env, "", name) ? 0 : -ENOENT;
 	}
-	if (find_near(path, X_OK, subs, name) ||
-	    try_file(path, X_OK, MOBO_LIBEXEC_DIR, "", name)) {
+	if (find_near(path, X_OK, subs, name) || try_file(path, X_OK, MOBO_LIBEXEC_DIR, "", name)) {
 		return 0;
 	}
 	return -ENOENT;

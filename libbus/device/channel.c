@@ -11,7 +11,7 @@
 enum {
 	POLL_MAX_NS = 50 * 1000,
 	GAP_MAX_NS = 200 * 1000, /* longer gaps count as this, so that the mean recovers */
-	QUICK_SPINS = 32, /* before the clock is asked at all */
+	QUICK_SPINS = 32,	 /* before the clock is asked at all */
 	QUICK_GAP_NS = 300,
 	PAUSES_A_LOOK = 16,
 	TURN_NS = 1000 * 1000, /* longest time without a turn of the event loop */
@@ -140,8 +140,7 @@ static void execute(struct mobo_channel *c, unsigned v, uint32_t seq, const stru
 		count = c->ops->write_string(c->arg, r->region, r->addr, r->size, bounce, count,
 					     r->vtime_ns);
 		break;
-	case MOBO_IO_PCI_CONFIG:
-		break;
+	case MOBO_IO_PCI_CONFIG: break;
 	}
 	complete(c, v, seq, data, count);
 }
@@ -365,9 +364,8 @@ int mobo_channel_open(struct mobo_channel *c, size_t size)
 	atomic_fetch_add(&ch->dev.epoch, 1);
 	for (unsigned r = 0; r < MOBO_IOCH_REGIONS; r++) {
 		/* A bell that rang meanwhile rings again: at least once is the rule for bells. */
-		c->bell_seen[r] = atomic_load(&ch->dev.epoch) == 1
-					  ? 0
-					  : atomic_load(&ch->bell[r]) - 1;
+		c->bell_seen[r] =
+			atomic_load(&ch->dev.epoch) == 1 ? 0 : atomic_load(&ch->bell[r]) - 1;
 	}
 	for (unsigned v = 0; v < c->n_vcpus; v++) {
 		uint32_t seq = atomic_load_explicit(&ch->req[v].seq, memory_order_acquire);

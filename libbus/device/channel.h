@@ -40,13 +40,13 @@ struct mobo_channel {
 	void *arg;
 	unsigned n_vcpus;
 	unsigned n_cpus; /* of the host; 1: never poll */
-	uint64_t bells; /* regions that have doorbells */
+	uint64_t bells;	 /* regions that have doorbells */
 	struct mobo_channel_stats stats;
 	/* Private. */
 	uint32_t answered[MOBO_IOCH_VCPUS];
 	uint32_t posted_done;
 	uint32_t bell_seen[MOBO_IOCH_REGIONS];
-	uint64_t gap_ns; /* mean time between the end of work and new work */
+	uint64_t gap_ns;	/* mean time between the end of work and new work */
 	uint64_t idle_since_ns; /* 0: at work */
 };
 

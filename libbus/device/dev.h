@@ -59,13 +59,13 @@ struct mobo_dev {
 	const struct mobo_chip_class *cls;
 	const struct mobo_dev_host *host;
 	char name[32];
-	void *state; /* cls->state_size bytes, the host's */
-	void *priv; /* ours */
+	void *state;		     /* cls->state_size bytes, the host's */
+	void *priv;		     /* ours */
 	struct mobo_region *regions; /* copies, cls->n_regions */
 	struct mobo_line *lines;
 	struct mobo_pci_function *functions;
 	struct mobo_pci_config *function_config[MOBO_DEV_FUNCTIONS]; /* copies by set_function */
-	struct mobo_dev_reg_index *reg_index; /* one a region */
+	struct mobo_dev_reg_index *reg_index;			     /* one a region */
 	bool in_init;
 
 	uint64_t level; /* bit per line */
@@ -108,13 +108,13 @@ int mobo_dev_config_set(struct mobo_dev *d, const char *key, const char *value);
  * -ENOSPC (then fd is closed). */
 int mobo_dev_fd_give(struct mobo_dev *d, const char *name, int fd);
 /*
- * Changes the medium of a slot: the fds named "media<slot>..." or "unit<slot>...." are replaced by the given ones (taken
- * over in any case; n 0: ejected), then the chip's hook is asked. When it refuses the old ones stay.
- * The hook's result, -ENOSYS without a hook.
+ * Changes the medium of a slot: the fds named "media<slot>..." or "unit<slot>...." are replaced by
+ * the given ones (taken over in any case; n 0: ejected), then the chip's hook is asked. When it
+ * refuses the old ones stay. The hook's result, -ENOSYS without a hook.
  */
 int mobo_dev_media(struct mobo_dev *d, unsigned slot, const char *const *names, const int *fds,
 		   unsigned n, bool force);
-/* Resets the chip; lines fall, timers stop, map words close before its hook sets what it wants. */
+/* Resets the chip: lines fall and timers stop before its hook sets what it wants. */
 void mobo_dev_reset(struct mobo_dev *d);
 /* After the state was replaced: as reset, then the restored hook. */
 void mobo_dev_restored(struct mobo_dev *d);

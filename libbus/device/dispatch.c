@@ -61,8 +61,8 @@ static const struct mobo_reg *find_register(struct mobo_dev *d, unsigned region,
 	}
 	for (unsigned i = x->first[offset] - 1u; i < d->cls->n_regs; i++) {
 		r = &d->cls->regs[i];
-		if (r->region == region && offset >= r->offset &&
-		    offset - r->offset < r->width && (!r->visible || r->visible(d))) {
+		if (r->region == region && offset >= r->offset && offset - r->offset < r->width &&
+		    (!r->visible || r->visible(d))) {
 			return r;
 		}
 	}

@@ -93,7 +93,8 @@ static void host_dma_dirty(struct mobo_dev *d, uint64_t ram_offset, size_t len)
 	}
 	code = p->codemap->bits;
 	dirty = code + (p->codemap_pages + 63) / 64;
-	/* The data is stored before the bit is read; an engine sets the bit, then reads the data. */
+	/* The data is stored before the bit is read; an engine sets the bit, then reads the data.
+	 */
 	atomic_thread_fence(memory_order_seq_cst);
 	for (uint64_t page = ram_offset >> 12; page <= (ram_offset + len - 1) >> 12; page++) {
 		uint64_t bit = 1ull << (page % 64);
@@ -407,8 +408,8 @@ static void on_fd3(void *arg, int fd, int events)
 		return;
 	}
 	p->orphan_since_ns = mobo_monotonic_ns();
-	p->orphan_timer = mobo_loop_timer(p->loop, p->orphan_since_ns + orphan_look_ns,
-					  on_orphan_timer, p);
+	p->orphan_timer =
+		mobo_loop_timer(p->loop, p->orphan_since_ns + orphan_look_ns, on_orphan_timer, p);
 }
 
 static void on_stop_timer(void *arg)

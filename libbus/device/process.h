@@ -27,17 +27,17 @@ struct process;
 struct stream_client {
 	struct process *process;
 	unsigned stream;
-	int fd; /* -1: free */
-	uint64_t pos; /* output sent up to here */
+	int fd;	       /* -1: free */
+	uint64_t pos;  /* output sent up to here */
 	bool no_input; /* the peer will send no more */
-	bool behind; /* it was told that it lost bytes */
+	bool behind;   /* it was told that it lost bytes */
 	struct mobo_watch *watch;
 };
 
 struct stream {
 	uint8_t *ring; /* the last STREAM_RING bytes of output; NULL: none was written */
-	uint64_t end; /* of all output */
-	int log_fd; /* -1: none; owned by the instance */
+	uint64_t end;  /* of all output */
+	int log_fd;    /* -1: none; owned by the instance */
 	uint64_t log_pos;
 	struct stream_client clients[STREAM_CLIENTS];
 	uint8_t input[STREAM_INPUT]; /* from all clients, not yet read by the chip */
@@ -69,7 +69,7 @@ struct process {
 	struct mobo_state_journal *journal;
 	int bell_fd;
 	uint32_t kick_bit;
-	bool serving; /* accesses are taken from the channel */
+	bool serving;	/* accesses are taken from the channel */
 	bool in_access; /* the chip runs for an access */
 	bool paused;
 	bool stopping;

@@ -79,8 +79,9 @@ static int *shared_slot(struct shared_fds *s, const char *name)
 		const char *name;
 		int *fd;
 	} known[] = {
-		{"ioch", &s->ioch}, {"bell", &s->bell}, {"page", &s->page},
-		{"codemap", &s->codemap}, {"ram", &s->ram}, {"state", &s->state}, {"mem", &s->mem},
+		{"ioch", &s->ioch},	  {"bell", &s->bell}, {"page", &s->page},
+		{"codemap", &s->codemap}, {"ram", &s->ram},   {"state", &s->state},
+		{"mem", &s->mem},
 	};
 
 	for (unsigned i = 0; i < MOBO_ARRAY_LEN(known); i++) {
@@ -91,7 +92,8 @@ static int *shared_slot(struct shared_fds *s, const char *name)
 	return NULL;
 }
 
-/* Maps and closes; NULL with err when `fd` is there but cannot be mapped, or is needed and absent. */
+/* Maps and closes; NULL with err when `fd` is there but cannot be mapped, or is needed and absent.
+ */
 static void *map_one(int fd, const char *name, size_t min, size_t *size, bool needed,
 		     struct mobo_error *err)
 {
@@ -175,6 +177,7 @@ int process_receive_init(struct process *p, struct mobo_error *err)
 	if (r < 0) {
 		return r;
 	}
+	MOBO_ASSERT(p->journal);
 	if (!p->init->restarted || !journal_fits(p)) {
 		p->init->restarted = false;
 		fresh_journal(p);
@@ -257,7 +260,7 @@ static int fill_function(const struct mobo_dev *d, unsigned i, struct attach_arr
 	m->interrupt_pin = f->interrupt_pin;
 	m->pirq_offset = f->pirq_offset;
 	a->config[i] = calloc(f->n_config + 1, sizeof(*a->config[i]));
-	a->configs[i] = calloc(f->n_config + 1, sizeof(*a->configs[i]));
+	a->configs[i] = calloc(f->n_config + 1, sizeof(void *));
 	if (!a->config[i] || !a->configs[i]) {
 		return -ENOMEM;
 	}

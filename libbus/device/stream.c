@@ -2,8 +2,8 @@
 /*
  * Byte streams. Output goes into a ring of 64 KiB with an ever growing position; every client and
  * the log file have a position of their own in it. So the ring is scrollback, fan-out buffer and
- * the limit of how far a slow client may fall behind, all in one. Input of all clients goes into one
- * buffer; when the chip does not take it, the clients wait in their sockets.
+ * the limit of how far a slow client may fall behind, all in one. Input of all clients goes into
+ * one buffer; when the chip does not take it, the clients wait in their sockets.
  */
 #include <errno.h>
 #include <fcntl.h>

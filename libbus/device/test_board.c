@@ -161,8 +161,7 @@ static unsigned find_region(struct mobo_test_board *b, enum mobo_region_kind kin
 		const struct mobo_region *r = &b->dev->regions[i];
 
 		if (r->kind == kind && at >= r->base && at - r->base < r->len &&
-		    (best == b->cls->n_regions ||
-		     r->priority > b->dev->regions[best].priority)) {
+		    (best == b->cls->n_regions || r->priority > b->dev->regions[best].priority)) {
 			best = i;
 		}
 	}

@@ -28,11 +28,11 @@
 struct mobo_test_board;
 
 struct mobo_test_setup {
-	const char *const *config; /* key, value, key, value, ..., NULL */
+	const char *const *config;   /* key, value, key, value, ..., NULL */
 	const char *const *fd_names; /* ..., NULL; fds are dup()ed, the test keeps its own */
 	const int *fds;
-	size_t ram_size; /* 0: 1 MiB at gpa 0 */
-	size_t memory_size; /* of the chip's memory object; 0: none */
+	size_t ram_size;	  /* 0: 1 MiB at gpa 0 */
+	size_t memory_size;	  /* of the chip's memory object; 0: none */
 	int64_t realtime_base_ns; /* 0: 2024-01-01 00:00:00 UTC */
 };
 

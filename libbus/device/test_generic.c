@@ -84,8 +84,8 @@ static void each_state_byte_survives_save_and_load(struct mobo_test_board *b)
 		assert_int_equal(mobo_dev_load(b->dev, saved, len), 0);
 		for (size_t i = 0; i < n; i++) {
 			if (state[i] != want[i]) {
-				fail_msg("%s: state byte %zu is lost by save and load", b->cls->name,
-					 i);
+				fail_msg("%s: state byte %zu is lost by save and load",
+					 b->cls->name, i);
 			}
 		}
 		test_free(saved);
@@ -178,17 +178,11 @@ static void fuzz_access(struct mobo_test_board *b, struct random *r)
 		memset(buf, (int)random_u64(r), sizeof(buf));
 		mobo_dev_io_write_string(b->dev, region, offset, size, buf, count);
 		break;
-	case 1:
-		mobo_dev_io_read_string(b->dev, region, offset, size, buf, count);
-		break;
+	case 1: mobo_dev_io_read_string(b->dev, region, offset, size, buf, count); break;
 	case 2:
 	case 3:
-	case 4:
-		mobo_dev_io_read(b->dev, region, offset, size);
-		break;
-	default:
-		mobo_dev_io_write(b->dev, region, offset, size, random_value(r));
-		break;
+	case 4: mobo_dev_io_read(b->dev, region, offset, size); break;
+	default: mobo_dev_io_write(b->dev, region, offset, size, random_value(r)); break;
 	}
 }
 
@@ -233,15 +227,9 @@ static void fuzz_once(struct mobo_test_board *b, struct random *r)
 	uint8_t bytes[32];
 
 	switch (below(r, 40)) {
-	case 0:
-		mobo_test_step(b, random_u64(r) >> (24 + below(r, 30)));
-		break;
-	case 1:
-		fuzz_input(b, r);
-		break;
-	case 2:
-		fuzz_pci_config(b, r);
-		break;
+	case 0: mobo_test_step(b, random_u64(r) >> (24 + below(r, 30))); break;
+	case 1: fuzz_input(b, r); break;
+	case 2: fuzz_pci_config(b, r); break;
 	case 3:
 		if (b->cls->stream_readable && mobo_test_stream_queued(b, 0) < 4096) {
 			memset(bytes, (int)random_u64(r), sizeof(bytes));
@@ -253,20 +241,14 @@ static void fuzz_once(struct mobo_test_board *b, struct random *r)
 			mobo_test_doorbell(b, below(r, b->cls->n_regions), 0, random_value(r));
 		}
 		break;
-	case 5:
-		mobo_test_bus_master(b, below(r, 8) != 0);
-		break;
-	case 6:
-		mobo_test_poll(b, 0);
-		break;
+	case 5: mobo_test_bus_master(b, below(r, 8) != 0); break;
+	case 6: mobo_test_poll(b, 0); break;
 	case 7:
 		if (below(r, 32) == 0) {
 			mobo_test_reset(b);
 		}
 		break;
-	default:
-		fuzz_access(b, r);
-		break;
+	default: fuzz_access(b, r); break;
 	}
 	b->n_notes = 0;
 }
@@ -289,8 +271,8 @@ static void fuzz(struct mobo_test_board *b, struct random *r)
 
 /* -- Reset and restore -- */
 
-static void compare_bytes(const struct mobo_test_board *b, const uint8_t *want,
-			  const uint8_t *got, const char *when)
+static void compare_bytes(const struct mobo_test_board *b, const uint8_t *want, const uint8_t *got,
+			  const char *when)
 {
 	for (unsigned i = 0; i < b->cls->n_fields; i++) {
 		const struct mobo_field *f = &b->cls->fields[i];

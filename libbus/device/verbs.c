@@ -268,7 +268,7 @@ static void on_regs(void *arg, struct mobo_request *r, const ProtobufCMessage *b
 	struct process *p = arg;
 	unsigned n = p->cls->n_regs;
 	Mobo__V1__RegisterValue *values = calloc(n + 1, sizeof(*values));
-	Mobo__V1__RegisterValue **pointers = calloc(n + 1, sizeof(*pointers));
+	Mobo__V1__RegisterValue **pointers = calloc(n + 1, sizeof(void *));
 	Mobo__V1__DeviceRegs reply = MOBO__V1__DEVICE_REGS__INIT;
 
 	if (!values || !pointers) {
@@ -304,8 +304,11 @@ static void on_stats(void *arg, struct mobo_request *r, const ProtobufCMessage *
 		const char *name;
 		uint64_t value;
 	} counters[] = {
-		{"sync", s->sync}, {"posted", s->posted}, {"doorbells", s->bells},
-		{"sleeps", s->sleeps}, {"polled", s->polled},
+		{"sync", s->sync},
+		{"posted", s->posted},
+		{"doorbells", s->bells},
+		{"sleeps", s->sleeps},
+		{"polled", s->polled},
 		{"guest-errors", p->dev->n_guest_errors},
 		{"epoch", atomic_load(&p->journal->epoch)},
 	};

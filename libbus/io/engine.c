@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The engine's side of an I/O channel. Nothing here trusts the device: what it wrote is copied once,
- * masked and bounded, and a device that does not answer costs its vCPU a wait that give_up() ends.
+ * The engine's side of an I/O channel. Nothing here trusts the device: what it wrote is copied
+ * once, masked and bounded, and a device that does not answer costs its vCPU a wait that give_up()
+ * ends.
  *
- * Waiting for a reply (BUS.md section 6), because a sleep and a wake-up across CPUs cost 50 us and a
- * round trip between two awake CPUs costs 0.1 us:
- *   the device runs on another CPU      spin up to 20 us, then sleep
- *   it slept on another CPU, was woken  spin up to 60 us, then sleep
- *   it last ran on this CPU             sleep at once: spinning would keep it from running
+ * Waiting for a reply (BUS.md section 6), because a sleep and a wake-up across CPUs cost 50 us and
+ * a round trip between two awake CPUs costs 0.1 us: the device runs on another CPU      spin up to
+ * 20 us, then sleep it slept on another CPU, was woken  spin up to 60 us, then sleep it last ran on
+ * this CPU             sleep at once: spinning would keep it from running
  */
 #include <errno.h>
 #include <sched.h>
@@ -147,9 +147,9 @@ static int wait_reply(struct mobo_io_engine *io, unsigned vcpu, uint32_t seq)
 {
 	struct mobo_ioch *ch = io->ch;
 	bool woken = wake_device(io);
-	bool may_spin = io->n_cpus > 1 &&
-			atomic_load_explicit(&ch->dev.cpu, memory_order_relaxed) !=
-				(uint32_t)sched_getcpu();
+	bool may_spin =
+		io->n_cpus > 1 && atomic_load_explicit(&ch->dev.cpu, memory_order_relaxed) !=
+					  (uint32_t)sched_getcpu();
 
 	if (may_spin && spin(io, vcpu, seq, woken ? SPIN_WOKEN_NS : SPIN_RUNNING_NS)) {
 		return 0;

@@ -273,8 +273,8 @@ int main(int argc, char **argv)
 	if (json) {
 		printf("{\"cpus\": %u", n_cpus);
 		for (unsigned i = 0; i < n; i++) {
-			printf(", \"%s\": {\"p50_ns\": %.1f, \"p99_ns\": %.1f}", r[i].name, r[i].p50,
-			       r[i].p99);
+			printf(", \"%s\": {\"p50_ns\": %.1f, \"p99_ns\": %.1f}", r[i].name,
+			       r[i].p50, r[i].p99);
 		}
 		if (n_cpus > 1) {
 			printf(", \"sync/raw\": %.2f", r[1].p50 / r[0].p50);

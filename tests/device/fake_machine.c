@@ -78,7 +78,7 @@ static void *shared(const char *name, size_t size, int *fd)
 struct errand {
 	struct fake_machine *m;
 	const ProtobufCMessage *msg; /* call the device with it; */
-	char *token; /* else expect it; else stop the loop */
+	char *token;		     /* else expect it; else stop the loop */
 	ProtobufCMessage **reply;
 	Mobo__V1__Code code;
 	_Atomic bool done;
@@ -197,7 +197,7 @@ void fake_machine_finish(struct fake_machine *m)
 static void send_init(struct fake_machine *m, const char *token, bool restarted)
 {
 	static const char *names[] = {"ioch", "bell", "page", "codemap", "ram", "state", "log:0"};
-	const int fds[] = {m->fd_ioch, m->fd_bell, m->fd_page, m->fd_codemap,
+	const int fds[] = {m->fd_ioch, m->fd_bell,  m->fd_page, m->fd_codemap,
 			   m->fd_ram,  m->fd_state, m->fd_log};
 	Mobo__V1__DeviceInit init = MOBO__V1__DEVICE_INIT__INIT;
 	Mobo__V1__KeyValue kv[8], *kvp[8];

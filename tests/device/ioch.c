@@ -176,14 +176,16 @@ static void string_request_reports_what_moved(void **state)
 	rig_start_thread(&r);
 	memset(buf, 0, sizeof(buf));
 	assert_int_equal(mobo_io_string(&r.io, 1, MOBO_IO_READ_STRING, RIG_STRING, 0, 2, buf,
-					&count, &changed), 0);
+					&count, &changed),
+			 0);
 	assert_int_equal(count, 100);
 	assert_int_equal(buf[199], 0x5a);
 	assert_int_equal(buf[200], 0);
 	memset(buf, 1, sizeof(buf));
 	count = 5000;
 	assert_int_equal(mobo_io_string(&r.io, 1, MOBO_IO_WRITE_STRING, RIG_STRING, 0, 1, buf,
-					&count, &changed), 0);
+					&count, &changed),
+			 0);
 	assert_int_equal(count, 100);
 	assert_int_equal(get(&r, 0, RIG_CELLS, 0), 100);
 	rig_stop_thread(&r);
@@ -468,7 +470,8 @@ static void device_survives_a_hostile_engine(void **state)
 	bytes = (uint8_t *)r.ch;
 	for (unsigned i = 0; i < 3000; i++) {
 		for (unsigned k = 0; k < 64; k++) {
-			/* Not the device's own private lines: it keeps copies, but tests read them. */
+			/* Not the device's own private lines: it keeps copies, but tests read them.
+			 */
 			bytes[128 + random_u64(&x) % (sizeof(*r.ch) - 128)] =
 				(uint8_t)random_u64(&x);
 		}

@@ -17,18 +17,14 @@ static uint64_t rig_read(void *arg, uint32_t region, uint64_t offset, unsigned s
 	struct rig *r = arg;
 
 	switch (region) {
-	case RIG_CELLS:
-		return r->seen->cell[offset / 8 % RIG_N_CELLS];
-	case RIG_LOG:
-		return r->seen->log_count;
+	case RIG_CELLS: return r->seen->cell[offset / 8 % RIG_N_CELLS];
+	case RIG_LOG: return r->seen->log_count;
 	case RIG_IRQ:
 		r->seen->ram++;
 		atomic_fetch_xor(&r->ch->irq.level, 1);
 		return r->seen->ram;
-	case RIG_FRAGILE:
-		return r->seen->fragile_last[offset % RIG_VCPUS];
-	default:
-		return UINT64_MAX;
+	case RIG_FRAGILE: return r->seen->fragile_last[offset % RIG_VCPUS];
+	default: return UINT64_MAX;
 	}
 }
 
@@ -49,17 +45,13 @@ static void rig_write(void *arg, uint32_t region, uint64_t offset, unsigned size
 	struct rig *r = arg;
 
 	switch (region) {
-	case RIG_CELLS:
-		r->seen->cell[offset / 8 % RIG_N_CELLS] = val;
-		break;
+	case RIG_CELLS: r->seen->cell[offset / 8 % RIG_N_CELLS] = val; break;
 	case RIG_LOG:
 		r->seen->log_disorder += val <= r->seen->log_last;
 		r->seen->log_last = val;
 		r->seen->log_count++;
 		break;
-	case RIG_FRAGILE:
-		fragile_write(r, offset % RIG_VCPUS, val);
-		break;
+	case RIG_FRAGILE: fragile_write(r, offset % RIG_VCPUS, val); break;
 	}
 }
 
@@ -124,8 +116,11 @@ void rig_init(struct rig *r, unsigned n_cpus)
 	MOBO_ASSERT(r->ch != MAP_FAILED && r->seen != MAP_FAILED && r->bell_fd >= 0);
 	mobo_ioch_init(r->ch);
 	r->n_cpus = n_cpus;
-	r->io = (struct mobo_io_engine){.ch = r->ch, .bell_fd = r->bell_fd, .n_cpus = n_cpus,
-					.give_up = rig_give_up, .give_up_arg = r};
+	r->io = (struct mobo_io_engine){.ch = r->ch,
+					.bell_fd = r->bell_fd,
+					.n_cpus = n_cpus,
+					.give_up = rig_give_up,
+					.give_up_arg = r};
 }
 
 void rig_finish(struct rig *r)
@@ -137,8 +132,11 @@ void rig_finish(struct rig *r)
 
 void rig_open(struct rig *r)
 {
-	r->channel = (struct mobo_channel){.ch = r->ch, .ops = &rig_ops, .arg = r,
-					   .n_vcpus = RIG_VCPUS, .n_cpus = r->n_cpus,
+	r->channel = (struct mobo_channel){.ch = r->ch,
+					   .ops = &rig_ops,
+					   .arg = r,
+					   .n_vcpus = RIG_VCPUS,
+					   .n_cpus = r->n_cpus,
 					   .bells = 1u << RIG_BELL};
 	MOBO_ASSERT(mobo_channel_open(&r->channel, sizeof(*r->ch)) == 0);
 }

@@ -14,11 +14,11 @@
 #include "mobo/io.h"
 
 enum {
-	RIG_CELLS = 0, /* region of 8-byte cells that read back */
-	RIG_LOG = 1, /* writes are checked to come in rising order, over all vCPUs */
-	RIG_IRQ = 2, /* a read stores to RAM and raises a line before it answers */
+	RIG_CELLS = 0,	 /* region of 8-byte cells that read back */
+	RIG_LOG = 1,	 /* writes are checked to come in rising order, over all vCPUs */
+	RIG_IRQ = 2,	 /* a read stores to RAM and raises a line before it answers */
 	RIG_FRAGILE = 3, /* the process dies in some writes, by itself */
-	RIG_STRING = 4, /* moves at most 100 elements a request */
+	RIG_STRING = 4,	 /* moves at most 100 elements a request */
 	RIG_BELL = 5,
 	RIG_REGIONS = 6,
 	RIG_VCPUS = 4,
@@ -32,7 +32,8 @@ struct rig_seen {
 	_Atomic uint64_t ram; /* stands for guest RAM */
 	_Atomic uint64_t bells, bell_value;
 	_Atomic uint64_t sleeps;
-	_Atomic uint32_t die_after; /* RIG_FRAGILE writes until the process kills itself; 0: never */
+	_Atomic uint32_t
+		die_after; /* RIG_FRAGILE writes until the process kills itself; 0: never */
 	_Atomic bool stop;
 };
 

@@ -235,7 +235,8 @@ static void machine_reads_registers_and_resets(void **state)
 	assert_int_equal(in(&m, 7), 0x77);
 	assert_int_equal(fake_machine_call(&m, &regs.base, (ProtobufCMessage **)&r), 0);
 	for (size_t i = 0; i < r->n_registers; i++) {
-		found |= strcmp(r->registers[i]->name, "SCR") == 0 && r->registers[i]->value == 0x77;
+		found |=
+			strcmp(r->registers[i]->name, "SCR") == 0 && r->registers[i]->value == 0x77;
 	}
 	assert_true(found);
 	mobo__v1__device_regs__free_unpacked(r, NULL);

@@ -78,13 +78,25 @@ static unsigned block_read(struct mobo_dev *d, unsigned region, uint64_t offset,
 }
 
 static const struct mobo_region demo_regions[] = {
-	[DEMO_PORTS] = {.name = "ports", .kind = MOBO_REGION_PIO, .base = 0x300, .len = REGION_LEN,
-			.priority = 1, .read = gap_read, .write = gap_write,
+	[DEMO_PORTS] = {.name = "ports",
+			.kind = MOBO_REGION_PIO,
+			.base = 0x300,
+			.len = REGION_LEN,
+			.priority = 1,
+			.read = gap_read,
+			.write = gap_write,
 			.read_string = block_read},
-	[DEMO_MEM] = {.name = "mem", .kind = MOBO_REGION_MMIO, .base = 0xfed00000, .len = 4096,
+	[DEMO_MEM] = {.name = "mem",
+		      .kind = MOBO_REGION_MMIO,
+		      .base = 0xfed00000,
+		      .len = 4096,
 		      .priority = 1},
-	[DEMO_ID] = {.name = "id", .kind = MOBO_REGION_PIO, .base = 0x380, .len = 4,
-		     .attr = MOBO_CONST, .priority = 1},
+	[DEMO_ID] = {.name = "id",
+		     .kind = MOBO_REGION_PIO,
+		     .base = 0x380,
+		     .len = 4,
+		     .attr = MOBO_CONST,
+		     .priority = 1},
 };
 
 static const struct mobo_reg demo_regs[] = {
@@ -100,9 +112,9 @@ static const struct mobo_reg demo_regs[] = {
 };
 
 static const struct mobo_field demo_fields[] = {
-	MOBO_FIELD(struct demo_state, ctrl),	  MOBO_FIELD(struct demo_state, divisor),
-	MOBO_FIELD(struct demo_state, bank),	  MOBO_FIELD(struct demo_state, data),
-	MOBO_FIELD(struct demo_state, scratch),	  MOBO_FIELD(struct demo_state, status),
+	MOBO_FIELD(struct demo_state, ctrl),	       MOBO_FIELD(struct demo_state, divisor),
+	MOBO_FIELD(struct demo_state, bank),	       MOBO_FIELD(struct demo_state, data),
+	MOBO_FIELD(struct demo_state, scratch),	       MOBO_FIELD(struct demo_state, status),
 	MOBO_FIELD_ARRAY(struct demo_state, reserved), MOBO_FIELD(struct demo_state, seen),
 	MOBO_FIELD(struct demo_state, deadline),
 };

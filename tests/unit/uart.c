@@ -7,9 +7,19 @@
 extern const struct mobo_chip_class mobo_chip_uart;
 
 enum {
-	BASE = 0x3f8, RBR = BASE, THR = BASE, DLL = BASE, IER = BASE + 1, DLM = BASE + 1,
-	IIR = BASE + 2, FCR = BASE + 2, LCR = BASE + 3, MCR = BASE + 4, LSR = BASE + 5,
-	MSR = BASE + 6, SCR = BASE + 7,
+	BASE = 0x3f8,
+	RBR = BASE,
+	THR = BASE,
+	DLL = BASE,
+	IER = BASE + 1,
+	DLM = BASE + 1,
+	IIR = BASE + 2,
+	FCR = BASE + 2,
+	LCR = BASE + 3,
+	MCR = BASE + 4,
+	LSR = BASE + 5,
+	MSR = BASE + 6,
+	SCR = BASE + 7,
 };
 
 static struct mobo_test_board *uart(void)
@@ -256,7 +266,7 @@ static void overrun_in_loopback_is_a_line_status_interrupt(void **state)
 	assert_int_equal(mobo_test_inb(b, IIR), 0x06);
 	assert_int_equal(mobo_test_inb(b, LSR), 0x63);
 	assert_int_equal(mobo_test_inb(b, LSR), 0x61); /* reading cleared it */
-	assert_int_equal(mobo_test_inb(b, RBR), 'b'); /* without FIFO the newer one stays */
+	assert_int_equal(mobo_test_inb(b, RBR), 'b');  /* without FIFO the newer one stays */
 	mobo_test_outb(b, FCR, 0x01);
 	for (unsigned i = 0; i < 17; i++) {
 		mobo_test_outb(b, THR, (uint8_t)('a' + i));

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The debug port of Bochs and SeaBIOS at 0x402: a byte written is a character of the firmware's log;
- * a read gives 0xe9, by which the firmware knows that somebody listens. There is no data sheet: see
- * SeaBIOS' src/hw/serialio.c, CONFIG_DEBUG_IO.
+ * The debug port of Bochs and SeaBIOS at 0x402: a byte written is a character of the firmware's
+ * log; a read gives 0xe9, by which the firmware knows that somebody listens. There is no data
+ * sheet: see SeaBIOS' src/hw/serialio.c, CONFIG_DEBUG_IO.
  *
  * Each full line becomes the event vm.dev.<name>.firmware-log; the bytes go to stream 0 (its log
  * file).
@@ -77,8 +77,12 @@ static const struct mobo_field debugport_fields[] = {
 };
 
 static const struct mobo_region debugport_regions[] = {
-	[REGION_PORT] = {.name = "port", .kind = MOBO_REGION_PIO, .base = 0x402, .len = 1,
-			 .attr = MOBO_POSTED, .priority = 1},
+	[REGION_PORT] = {.name = "port",
+			 .kind = MOBO_REGION_PIO,
+			 .base = 0x402,
+			 .len = 1,
+			 .attr = MOBO_POSTED,
+			 .priority = 1},
 };
 
 static int debugport_init(struct mobo_dev *d)

@@ -3,8 +3,8 @@
  * The POST card at port 0x80: firmware writes the step it is at. IBM PC AT Technical Reference
  * (1984), section 5, "Diagnostic Checkpoint Port". Reads give the last code.
  *
- * Each new code becomes the event vm.dev.<name>.post-code (two hexadecimal digits), at most 100 in a
- * second: Linux writes the port as a delay. Not modelled: the DMA page register that shares the
+ * Each new code becomes the event vm.dev.<name>.post-code (two hexadecimal digits), at most 100 in
+ * a second: Linux writes the port as a delay. Not modelled: the DMA page register that shares the
  * address on an AT.
  *
  * Configuration: base (0x80).
@@ -56,8 +56,12 @@ static const struct mobo_field postport_fields[] = {
 };
 
 static const struct mobo_region postport_regions[] = {
-	[REGION_PORT] = {.name = "port", .kind = MOBO_REGION_PIO, .base = 0x80, .len = 1,
-			 .attr = MOBO_POSTED, .priority = 1},
+	[REGION_PORT] = {.name = "port",
+			 .kind = MOBO_REGION_PIO,
+			 .base = 0x80,
+			 .len = 1,
+			 .attr = MOBO_POSTED,
+			 .priority = 1},
 };
 
 static int postport_init(struct mobo_dev *d)

@@ -4,10 +4,10 @@
  * its own. Stream 0 is the line.
  *
  * Not modelled: the time of transmission (a byte leaves at once, so THR and shift register are
- * always empty again; interrupts come as if that had taken no time), words of less than 8 bits on the
- * line (in loopback they are), parity and framing errors, modem lines of a peer (CTS, DSR and DCD are
- * on), DMA mode signals. The PC's gate that lets OUT2
- * hold back the interrupt is off unless `out2-gate` is set: many a small kernel never sets OUT2.
+ * always empty again; interrupts come as if that had taken no time), words of less than 8 bits on
+ * the line (in loopback they are), parity and framing errors, modem lines of a peer (CTS, DSR and
+ * DCD are on), DMA mode signals. The PC's gate that lets OUT2 hold back the interrupt is off unless
+ * `out2-gate` is set: many a small kernel never sets OUT2.
  *
  * Configuration: base (0x3f8), irq (4), out2-gate (0).
  */
@@ -15,62 +15,62 @@
 
 #include "mobo/device.h"
 
-enum { /* 8.4 */
-	IER_RDA = 1 << 0, /* received data available, and character timeout */
-	IER_THRE = 1 << 1,
-	IER_RLS = 1 << 2, /* line status */
-	IER_MS = 1 << 3, /* modem status */
+enum {			 /* 8.4 */
+       IER_RDA = 1 << 0, /* received data available, and character timeout */
+       IER_THRE = 1 << 1,
+       IER_RLS = 1 << 2, /* line status */
+       IER_MS = 1 << 3,	 /* modem status */
 };
 enum { /* 8.3, table IV */
-	IIR_NONE = 0x01,
-	IIR_MS = 0x00,
-	IIR_THRE = 0x02,
-	IIR_RDA = 0x04,
-	IIR_RLS = 0x06,
-	IIR_TIMEOUT = 0x0c,
-	IIR_FIFO = 0xc0,
+       IIR_NONE = 0x01,
+       IIR_MS = 0x00,
+       IIR_THRE = 0x02,
+       IIR_RDA = 0x04,
+       IIR_RLS = 0x06,
+       IIR_TIMEOUT = 0x0c,
+       IIR_FIFO = 0xc0,
 };
 enum { /* 8.2 */
-	FCR_ENABLE = 1 << 0,
-	FCR_CLEAR_RX = 1 << 1,
-	FCR_CLEAR_TX = 1 << 2,
-	FCR_KEEP = 0xc9, /* trigger level, DMA mode, enable */
+       FCR_ENABLE = 1 << 0,
+       FCR_CLEAR_RX = 1 << 1,
+       FCR_CLEAR_TX = 1 << 2,
+       FCR_KEEP = 0xc9, /* trigger level, DMA mode, enable */
 };
 enum { /* 8.1 */
-	LCR_WORD_LENGTH = 3,
-	LCR_STOP = 1 << 2,
-	LCR_PARITY = 1 << 3,
-	LCR_BREAK = 1 << 6,
-	LCR_DLAB = 1 << 7,
+       LCR_WORD_LENGTH = 3,
+       LCR_STOP = 1 << 2,
+       LCR_PARITY = 1 << 3,
+       LCR_BREAK = 1 << 6,
+       LCR_DLAB = 1 << 7,
 };
 enum { /* 8.6 */
-	MCR_DTR = 1 << 0,
-	MCR_RTS = 1 << 1,
-	MCR_OUT1 = 1 << 2,
-	MCR_OUT2 = 1 << 3,
-	MCR_LOOP = 1 << 4,
+       MCR_DTR = 1 << 0,
+       MCR_RTS = 1 << 1,
+       MCR_OUT1 = 1 << 2,
+       MCR_OUT2 = 1 << 3,
+       MCR_LOOP = 1 << 4,
 };
 enum { /* 8.5 */
-	LSR_DR = 1 << 0,
-	LSR_OE = 1 << 1,
-	LSR_PE = 1 << 2,
-	LSR_FE = 1 << 3,
-	LSR_BI = 1 << 4,
-	LSR_THRE = 1 << 5,
-	LSR_TEMT = 1 << 6,
-	LSR_FIFO_ERROR = 1 << 7,
-	LSR_ERRORS = LSR_OE | LSR_PE | LSR_FE | LSR_BI,
+       LSR_DR = 1 << 0,
+       LSR_OE = 1 << 1,
+       LSR_PE = 1 << 2,
+       LSR_FE = 1 << 3,
+       LSR_BI = 1 << 4,
+       LSR_THRE = 1 << 5,
+       LSR_TEMT = 1 << 6,
+       LSR_FIFO_ERROR = 1 << 7,
+       LSR_ERRORS = LSR_OE | LSR_PE | LSR_FE | LSR_BI,
 };
 enum { /* 8.7 */
-	MSR_DCTS = 1 << 0,
-	MSR_DDSR = 1 << 1,
-	MSR_TERI = 1 << 2,
-	MSR_DDCD = 1 << 3,
-	MSR_DELTAS = 0x0f,
-	MSR_CTS = 1 << 4,
-	MSR_DSR = 1 << 5,
-	MSR_RI = 1 << 6,
-	MSR_DCD = 1 << 7,
+       MSR_DCTS = 1 << 0,
+       MSR_DDSR = 1 << 1,
+       MSR_TERI = 1 << 2,
+       MSR_DDCD = 1 << 3,
+       MSR_DELTAS = 0x0f,
+       MSR_CTS = 1 << 4,
+       MSR_DSR = 1 << 5,
+       MSR_RI = 1 << 6,
+       MSR_DCD = 1 << 7,
 };
 
 enum { FIFO_LEN = 16, BAUD_BASE = 115200, N_PORTS = 8 };
@@ -80,12 +80,12 @@ enum { STREAM_LINE };
 enum { TIMER_RX_TIMEOUT };
 
 struct uart_state {
-	uint64_t rx_timeout_ns; /* when the character timeout comes; 0: not running */
-	uint8_t rx[FIFO_LEN]; /* a ring */
+	uint64_t rx_timeout_ns;	     /* when the character timeout comes; 0: not running */
+	uint8_t rx[FIFO_LEN];	     /* a ring */
 	uint8_t rx_errors[FIFO_LEN]; /* LSR bits that come up with the character */
 	uint8_t rx_head, rx_count;
 	uint8_t rx_timed_out; /* the timeout interrupt waits */
-	uint8_t thre_waits; /* the THRE interrupt waits */
+	uint8_t thre_waits;   /* the THRE interrupt waits */
 	uint8_t ier, fcr, lcr, mcr, lsr, msr, scr;
 	uint8_t dll, dlm;
 	uint8_t reserved[3];
@@ -176,7 +176,7 @@ static void rx_changed(struct mobo_dev *d)
 	uint8_t inside = 0;
 
 	s->rx_timed_out = 0;
-	s->lsr &= (uint8_t)~(LSR_DR | LSR_FIFO_ERROR);
+	s->lsr &= (uint8_t) ~(LSR_DR | LSR_FIFO_ERROR);
 	if (s->rx_count > 0) {
 		/* Errors are shown when their character is the next to be read (8.5). */
 		s->lsr |= LSR_DR | s->rx_errors[s->rx_head];
@@ -337,7 +337,7 @@ static uint64_t lsr_read(struct mobo_dev *d, const struct mobo_reg *r)
 	uint8_t lsr = s->lsr;
 
 	if (lsr & LSR_ERRORS) {
-		s->lsr &= (uint8_t)~(LSR_ERRORS | LSR_FIFO_ERROR);
+		s->lsr &= (uint8_t) ~(LSR_ERRORS | LSR_FIFO_ERROR);
 		for (unsigned i = 0; i < s->rx_count; i++) {
 			if (s->rx_errors[(s->rx_head + i) % FIFO_LEN]) {
 				s->lsr |= LSR_FIFO_ERROR;
@@ -426,8 +426,12 @@ static const struct mobo_field uart_fields[] = {
 
 /* Writes queue up: a driver that needs their effect reads a register next, and that waits. */
 static const struct mobo_region uart_regions[] = {
-	[REGION_PORTS] = {.name = "ports", .kind = MOBO_REGION_PIO, .base = 0x3f8, .len = N_PORTS,
-			  .attr = MOBO_POSTED, .priority = 1},
+	[REGION_PORTS] = {.name = "ports",
+			  .kind = MOBO_REGION_PIO,
+			  .base = 0x3f8,
+			  .len = N_PORTS,
+			  .attr = MOBO_POSTED,
+			  .priority = 1},
 };
 
 static const struct mobo_line uart_lines[] = {[LINE_IRQ] = {MOBO_LINE_ISA, 4}};
