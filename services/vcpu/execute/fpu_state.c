@@ -190,7 +190,7 @@ static uint64_t fx_operand(struct vcpu *v, const struct insn *i, enum mmu_access
 	return lin;
 }
 
-static const struct insn *fxsave(struct vcpu *v, const struct insn *i)
+static SIMD_APART void do_fxsave(struct vcpu *v, const struct insn *i)
 {
 	uint64_t lin = fx_operand(v, i, MMU_W);
 	unsigned len = v->cr4 & CR4_OSFXSR ? FX_X87_LEN + xmm_len(v) : FX_X87_LEN;
@@ -204,10 +204,15 @@ static const struct insn *fxsave(struct vcpu *v, const struct insn *i)
 	memcpy(img + FX_MXCSR, &csr, 4);
 	memcpy(img + FX_MXCSR + 4, &mask, 4);
 	mmu_write_bytes(v, lin, img, len);
+}
+
+static const struct insn *fxsave(struct vcpu *v, const struct insn *i)
+{
+	do_fxsave(v, i);
 	NEXT(v, i);
 }
 
-static const struct insn *fxrstor(struct vcpu *v, const struct insn *i)
+static SIMD_APART void do_fxrstor(struct vcpu *v, const struct insn *i)
 {
 	uint64_t lin = fx_operand(v, i, MMU_R);
 	uint8_t img[FX_X87_LEN + 256];
@@ -224,6 +229,11 @@ static const struct insn *fxrstor(struct vcpu *v, const struct insn *i)
 		memcpy(v->fx.xmm, img + FX_X87_LEN, xmm_len(v));
 	}
 	fpu_load_x87_image(v, i, img);
+}
+
+static const struct insn *fxrstor(struct vcpu *v, const struct insn *i)
+{
+	do_fxrstor(v, i);
 	NEXT(v, i);
 }
 
@@ -339,7 +349,7 @@ static void probe_image(struct vcpu *v, uint64_t lin, unsigned len, enum mmu_acc
 	mmu_probe(v, lin + len - 1, 1, acc);
 }
 
-static const struct insn *fnstenv(struct vcpu *v, const struct insn *i)
+static SIMD_APART void do_fnstenv(struct vcpu *v, const struct insn *i)
 {
 	uint8_t words[ENV_MAX], env[ENV_MAX];
 	uint64_t lin;
@@ -352,10 +362,15 @@ static const struct insn *fnstenv(struct vcpu *v, const struct insn *i)
 	sync_fcw(v);
 	put_env(v, i, words, env);
 	mmu_write_bytes(v, lin, env, env_len(i));
+}
+
+static const struct insn *fnstenv(struct vcpu *v, const struct insn *i)
+{
+	do_fnstenv(v, i);
 	NEXT(v, i);
 }
 
-static const struct insn *fldenv(struct vcpu *v, const struct insn *i)
+static SIMD_APART void do_fldenv(struct vcpu *v, const struct insn *i)
 {
 	uint8_t words[ENV_MAX], env[ENV_MAX];
 	uint64_t lin;
@@ -368,10 +383,15 @@ static const struct insn *fldenv(struct vcpu *v, const struct insn *i)
 	get_env(v, i, env, words);
 	__asm__ volatile("fldenv %0" : : "m"(words));
 	sync_fcw(v);
+}
+
+static const struct insn *fldenv(struct vcpu *v, const struct insn *i)
+{
+	do_fldenv(v, i);
 	NEXT(v, i);
 }
 
-static const struct insn *fnsave(struct vcpu *v, const struct insn *i)
+static SIMD_APART void do_fnsave(struct vcpu *v, const struct insn *i)
 {
 	uint8_t host[SAVE_MAX], img[SAVE_MAX];
 	unsigned n = env_len(i);
@@ -387,10 +407,15 @@ static const struct insn *fnsave(struct vcpu *v, const struct insn *i)
 	clear_pointers(v);
 	memcpy(img + n, host + ENV_MAX, N_ST_BYTES);
 	mmu_write_bytes(v, lin, img, n + N_ST_BYTES);
+}
+
+static const struct insn *fnsave(struct vcpu *v, const struct insn *i)
+{
+	do_fnsave(v, i);
 	NEXT(v, i);
 }
 
-static const struct insn *frstor(struct vcpu *v, const struct insn *i)
+static SIMD_APART void do_frstor(struct vcpu *v, const struct insn *i)
 {
 	uint8_t host[SAVE_MAX], img[SAVE_MAX];
 	unsigned n = env_len(i);
@@ -405,6 +430,11 @@ static const struct insn *frstor(struct vcpu *v, const struct insn *i)
 	memcpy(host + ENV_MAX, img + n, N_ST_BYTES);
 	__asm__ volatile("frstor %0" : : "m"(host));
 	sync_fcw(v);
+}
+
+static const struct insn *frstor(struct vcpu *v, const struct insn *i)
+{
+	do_frstor(v, i);
 	NEXT(v, i);
 }
 
@@ -419,7 +449,7 @@ static const struct insn *fldcw(struct vcpu *v, const struct insn *i)
 	fcw = mmu_read16(v, ea_linear(v, i, 2, MMU_R));
 	__asm__ volatile("fldcw %0" : : "m"(fcw));
 	sync_fcw(v);
-	NEXT(v, i);
+	NEXT_BY_LOOP(v, i);
 }
 
 static const struct insn *fnstcw(struct vcpu *v, const struct insn *i)

@@ -69,7 +69,6 @@ static inline void call_thunk(struct vcpu *v, const struct insn *i, void *rm, bo
 static inline const struct insn *run_form(struct vcpu *v, const struct insn *i,
 					  enum simd_class class, enum simd_place place, bool fp)
 {
-	uint8_t bounce[16] __attribute__((aligned(16)));
 	unsigned size = (uint8_t)(i->imm >> OPERAND_SIZE_SHIFT);
 	bool aligned = i->imm >> OPERAND_ALIGN_SHIFT & 1;
 	uint64_t lin;
@@ -87,13 +86,13 @@ static inline const struct insn *run_form(struct vcpu *v, const struct insn *i,
 		NEXT(v, i);
 	}
 	if (place == PLACE_LOAD) {
-		call_thunk(v, i, (void *)simd_operand(v, i, size, aligned, bounce), fp);
+		call_thunk(v, i, (void *)simd_operand(v, i, size, aligned), fp);
 		NEXT(v, i);
 	}
 	rm = simd_target(v, i, size, aligned, &lin);
-	call_thunk(v, i, rm ? rm : bounce, fp);
+	call_thunk(v, i, rm ? rm : v->bounce, fp);
 	if (!rm) {
-		mmu_write_bytes(v, lin, bounce, size);
+		mmu_write_bytes(v, lin, v->bounce, size);
 	}
 	NEXT(v, i);
 }

@@ -100,12 +100,15 @@ static inline void simd_check_x87(struct vcpu *v)
 	simd_check_mf(v);
 }
 
+/* For the work of handlers with buffers of their own: kept out of them, see NEXT_BY_LOOP(). */
+#define SIMD_APART __attribute__((noinline))
+
 /*
- * An operand of `size` bytes to read: a pointer to it, straight into guest RAM or to `bounce`
+ * An operand of `size` bytes to read: a pointer to it, straight into guest RAM or to vcpu.bounce,
  * filled. Raises what the access raises, #GP(0) first where alignment is wanted and absent.
  */
 static inline const void *simd_operand(struct vcpu *v, const struct insn *i, unsigned size,
-				       bool aligned, void *bounce)
+				       bool aligned)
 {
 	uint64_t lin = ea_linear(v, i, size, MMU_R);
 	const void *p;
@@ -115,8 +118,8 @@ static inline const void *simd_operand(struct vcpu *v, const struct insn *i, uns
 	}
 	p = mmu_ptr(v, lin, size, MMU_R);
 	if (__builtin_expect(!p, 0)) {
-		mmu_read_bytes(v, lin, bounce, size);
-		p = bounce;
+		mmu_read_bytes(v, lin, v->bounce, size);
+		p = v->bounce;
 	}
 	return p;
 }
@@ -125,8 +128,8 @@ static inline const void *simd_operand(struct vcpu *v, const struct insn *i, uns
  * Where to store `size` bytes: a pointer straight into guest RAM, or NULL with *lin set and the
  * right to write there checked: the caller then stores by mmu_write_bytes().
  */
-static inline void *simd_target(struct vcpu *v, const struct insn *i, unsigned size, bool aligned,
-				uint64_t *lin)
+static inline __attribute__((always_inline)) void *
+simd_target(struct vcpu *v, const struct insn *i, unsigned size, bool aligned, uint64_t *lin)
 {
 	void *p;
 

@@ -21,7 +21,7 @@ static const struct insn *emms(struct vcpu *v, const struct insn *i)
 /* -- masked stores to seg:rDI -- */
 
 /* Stores the bytes whose mask byte has its top bit set. All must be writable, chosen or not. */
-static void store_masked(struct vcpu *v, const struct insn *i, const uint8_t *data,
+static SIMD_APART void store_masked(struct vcpu *v, const struct insn *i, const uint8_t *data,
 			 const uint8_t *mask, unsigned n)
 {
 	uint64_t off = v->gpr[RDI], lin;
@@ -45,7 +45,7 @@ static const struct insn *maskmovdqu(struct vcpu *v, const struct insn *i)
 }
 
 /* The thunk is a MOVQ, which makes the x87 state an MMX one as MASKMOVQ does, faulting or not. */
-static const struct insn *maskmovq(struct vcpu *v, const struct insn *i)
+static SIMD_APART void do_maskmovq(struct vcpu *v, const struct insn *i)
 {
 	uint8_t data[8], mask[8], bounce[8];
 	unsigned top;
@@ -58,6 +58,11 @@ static const struct insn *maskmovq(struct vcpu *v, const struct insn *i)
 	memcpy(mask, v->fx.st[((i->modrm & 7) - top) & 7], 8);
 	((thunk_fn *)i->aux)(bounce, NULL, v);
 	store_masked(v, i, data, mask, 8);
+}
+
+static const struct insn *maskmovq(struct vcpu *v, const struct insn *i)
+{
+	do_maskmovq(v, i);
 	NEXT(v, i);
 }
 
@@ -108,7 +113,7 @@ static bool host_has_rdrand(void)
 	return __get_cpuid(1, &a, &b, &c, &d) && c & bit_RDRND;
 }
 
-static bool random64(uint64_t *val)
+static SIMD_APART bool random64(uint64_t *val)
 {
 	static int has = -1;
 	uint8_t ok = 0;
@@ -123,7 +128,7 @@ static bool random64(uint64_t *val)
 }
 
 /* RDRAND and RDSEED: CF says whether there was a number; the other arithmetic flags are 0. */
-static const struct insn *rdrand(struct vcpu *v, const struct insn *i)
+static SIMD_APART void do_rdrand(struct vcpu *v, const struct insn *i)
 {
 	uint64_t val = 0, *reg = &v->gpr[i->rm];
 	bool ok = random64(&val);
@@ -137,6 +142,11 @@ static const struct insn *rdrand(struct vcpu *v, const struct insn *i)
 		*reg = i->opsize == 8 ? val : (uint32_t)val;
 	}
 	v->aflags = (uint16_t)(0x200 | ok << 8);
+}
+
+static const struct insn *rdrand(struct vcpu *v, const struct insn *i)
+{
+	do_rdrand(v, i);
 	NEXT(v, i);
 }
 

@@ -23,10 +23,8 @@ static inline void start(struct vcpu *v, const struct insn *i)
 
 static inline const struct insn *load_16(struct vcpu *v, const struct insn *i, bool aligned)
 {
-	uint8_t bounce[16];
-
 	start(v, i);
-	memcpy(v->fx.xmm[i->reg], simd_operand(v, i, 16, aligned, bounce), 16);
+	memcpy(v->fx.xmm[i->reg], simd_operand(v, i, 16, aligned), 16);
 	NEXT(v, i);
 }
 

@@ -130,11 +130,9 @@ static const struct insn *x87_fnstsw_ax(struct vcpu *v, const struct insn *i)
 
 static inline const struct insn *x87_load(struct vcpu *v, const struct insn *i, unsigned size)
 {
-	uint8_t bounce[16];
-
 	v->insn = i;
 	simd_check_x87(v);
-	((thunk_fn *)i->aux)(NULL, (void *)simd_operand(v, i, size, false, bounce), v);
+	((thunk_fn *)i->aux)(NULL, (void *)simd_operand(v, i, size, false), v);
 	record_operand(v, i);
 	NEXT(v, i);
 }
@@ -154,17 +152,16 @@ static bool store_happened(void)
 
 static inline const struct insn *x87_store(struct vcpu *v, const struct insn *i, unsigned size)
 {
-	uint8_t bounce[16];
 	uint64_t lin;
 	void *p;
 
 	v->insn = i;
 	simd_check_x87(v);
 	p = simd_target(v, i, size, false, &lin);
-	((thunk_fn *)i->aux)(NULL, p ? p : bounce, v);
+	((thunk_fn *)i->aux)(NULL, p ? p : v->bounce, v);
 	record_operand(v, i);
 	if (__builtin_expect(!p, 0) && store_happened()) {
-		mmu_write_bytes(v, lin, bounce, size);
+		mmu_write_bytes(v, lin, v->bounce, size);
 	}
 	NEXT(v, i);
 }

@@ -84,7 +84,7 @@ static void write_pieces(struct vcpu *v, uint64_t lin, const struct piece *p, un
 	}
 }
 
-static void xsave_any(struct vcpu *v, const struct insn *i, enum xsave_form form, uint64_t rfbm)
+static SIMD_APART void xsave_any(struct vcpu *v, const struct insn *i, enum xsave_form form, uint64_t rfbm)
 {
 	uint64_t lin = operand(v, i, MMU_W);
 	uint32_t csr[2] = { simd_mxcsr(v), MXCSR_VALID };
@@ -182,7 +182,7 @@ static void check_area(struct vcpu *v, const struct xsave_area *a, uint64_t rfbm
 	}
 }
 
-static void xrstor_any(struct vcpu *v, const struct insn *i, bool compact_only)
+static SIMD_APART void xrstor_any(struct vcpu *v, const struct insn *i, bool compact_only)
 {
 	uint64_t lin = operand(v, i, MMU_R), rfbm = requested(v);
 	struct xsave_area a;
