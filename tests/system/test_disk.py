@@ -56,11 +56,11 @@ def test_login_command_reboot_poweroff(host):
     m = debian(host, "deb")
     with m.console() as c:
         login(c)
-        command(c, "echo $((6 * 7)) > /root/answer; sync; cat /root/answer", r"\n42\r?\n")
+        command(c, "echo $((6 * 7)) > /root/answer; sync; cat /root/answer", r"42\r?\n")
         command(c, "lspci -n 2>/dev/null || cat /proc/bus/pci/devices | cut -f2 | head -3", r"80861237|8086:1237")
         c.send("reboot\n")
         login(c)
-        command(c, "cat /root/answer", r"\n42\r?\n")
+        command(c, "cat /root/answer", r"42\r?\n")
         c.send("poweroff\n")
         m.wait_state("powered-off", 180)
     check_image(m.disk)
