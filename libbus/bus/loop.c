@@ -36,6 +36,7 @@ struct mobo_watch {
 	void *arg;
 	int fd; /* FD; CHILD: the pidfd, owned */
 	int pid;
+	bool reap; /* a child of ours: its wait status is taken */
 	uint64_t deadline_ns; /* TIMER */
 	size_t heap_index; /* TIMER: 0: not armed */
 };
@@ -356,14 +357,14 @@ static void child_cb(struct ev_loop *ev, struct ev_io *io, int revents)
 	int status = 0;
 
 	ev_io_stop(ev, io);
-	if (waitpid(w->pid, &status, WNOHANG) <= 0) {
-		status = -1; /* not a child of ours, or somebody else asked first */
+	if (!w->reap || waitpid(w->pid, &status, WNOHANG) <= 0) {
+		status = -1;
 	}
 	w->cb.child(w->arg, w->pid, status);
 }
 
-struct mobo_watch *mobo_loop_child(struct mobo_loop *loop, int pid,
-				   void (*cb)(void *arg, int pid, int status), void *arg)
+static struct mobo_watch *watch_pid(struct mobo_loop *loop, int pid, bool reap,
+				    void (*cb)(void *arg, int pid, int status), void *arg)
 {
 	struct mobo_watch *w;
 	int fd = pidfd_open(pid, 0);
@@ -378,10 +379,23 @@ struct mobo_watch *mobo_loop_child(struct mobo_loop *loop, int pid,
 	}
 	w->fd = fd;
 	w->pid = pid;
+	w->reap = reap;
 	w->cb.child = cb;
 	ev_io_init(&w->ev.io, child_cb, fd, EV_READ);
 	ev_io_start(loop->ev, &w->ev.io);
 	return w;
+}
+
+struct mobo_watch *mobo_loop_child(struct mobo_loop *loop, int pid,
+				   void (*cb)(void *arg, int pid, int status), void *arg)
+{
+	return watch_pid(loop, pid, true, cb, arg);
+}
+
+struct mobo_watch *mobo_loop_process(struct mobo_loop *loop, int pid,
+				     void (*cb)(void *arg, int pid, int status), void *arg)
+{
+	return watch_pid(loop, pid, false, cb, arg);
 }
 
 static void signal_cb(struct ev_loop *ev, struct ev_signal *s, int revents)

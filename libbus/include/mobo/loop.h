@@ -32,9 +32,12 @@ void mobo_watch_events(struct mobo_watch *w, int events); /* 0: none for now */
 struct mobo_watch *mobo_loop_timer(struct mobo_loop *loop, uint64_t deadline_mono_ns,
 				   void (*cb)(void *arg), void *arg);
 void mobo_watch_timer(struct mobo_watch *w, uint64_t deadline_mono_ns);
-/* Readable pidfd: the child ended; wait status in `status`. */
+/* The child ended: it is reaped, its wait status in `status`. One watch a child. */
 struct mobo_watch *mobo_loop_child(struct mobo_loop *loop, int pid,
 				   void (*cb)(void *arg, int pid, int status), void *arg);
+/* Any process ended, child or not; it is not reaped, status is -1. */
+struct mobo_watch *mobo_loop_process(struct mobo_loop *loop, int pid,
+				     void (*cb)(void *arg, int pid, int status), void *arg);
 struct mobo_watch *mobo_loop_signal(struct mobo_loop *loop, int signum, void (*cb)(void *arg, int signum),
 				    void *arg);
 /* Called each time before the loop sleeps; returns true to turn again without sleeping. */
