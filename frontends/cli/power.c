@@ -103,8 +103,7 @@ static void on_state(void *arg, const struct mobo_event *ev)
 	bool *off = arg;
 	const Mobo__V1__StateChanged *sc = (const void *)ev->body;
 
-	if (sc && strcmp(ev->topic, "vm.state") == 0 &&
-	    (sc->state == MOBO__V1__MACHINE_STATE__POWERED_OFF ||
+	if (sc && (sc->state == MOBO__V1__MACHINE_STATE__POWERED_OFF ||
 	     sc->state == MOBO__V1__MACHINE_STATE__CRASHED)) {
 		*off = true;
 	}
@@ -120,6 +119,7 @@ int cmd_stop(struct cli *cli, int argc, char **argv)
 	struct mobo_error err = { 0 };
 	double timeout = STOP_TIMEOUT_S;
 	bool force = false, off = false;
+	char topic[128];
 	int c, status;
 
 	optind = 0;
@@ -138,7 +138,11 @@ int cmd_stop(struct cli *cli, int argc, char **argv)
 		return status;
 	}
 	if (!force) {
-		mobo_bus_subscribe(cli->machine, "vm.state", 0, on_state, &off, &err);
+		/* The registry hears of the end when images are closed and may be used again. */
+		snprintf(topic, sizeof(topic), "reg.machine.%s.state", argv[optind]);
+		if (mobo_bus_subscribe(cli->registry, topic, 0, on_state, &off, &err) < 0) {
+			return cli_fail(cli, CLI_UNAVAILABLE, "%s", err.text);
+		}
 		status = cli_call(cli, cli->machine, &button.base, 0, NULL);
 		if (status != CLI_OK) {
 			return status;

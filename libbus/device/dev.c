@@ -132,13 +132,21 @@ int mobo_dev_start(struct mobo_dev *d)
 	return mobo_dev_index_registers(d);
 }
 
+void mobo_dev_finish(struct mobo_dev *d)
+{
+	if (!d->finished && d->cls->finish) {
+		d->finished = true;
+		d->cls->finish(d);
+	}
+}
+
 void mobo_dev_free(struct mobo_dev *d, bool started)
 {
 	if (!d) {
 		return;
 	}
-	if (started && d->cls->finish) {
-		d->cls->finish(d);
+	if (started) {
+		mobo_dev_finish(d);
 	}
 	for (unsigned i = 0; d->reg_index && i < d->cls->n_regions; i++) {
 		free(d->reg_index[i].first);

@@ -67,6 +67,7 @@ struct mobo_dev {
 	struct mobo_pci_config *function_config[MOBO_DEV_FUNCTIONS]; /* copies by set_function */
 	struct mobo_dev_reg_index *reg_index;			     /* one a region */
 	bool in_init;
+	bool finished;
 
 	uint64_t level; /* bit per line */
 	uint32_t map[MOBO_IOCH_REGIONS];
@@ -101,6 +102,8 @@ int mobo_dev_new(struct mobo_dev **ret, const struct mobo_chip_class *cls, const
 /* Calls the chip's init hook, then settles the register index and the shadow layout. */
 int mobo_dev_start(struct mobo_dev *d);
 /* Calls the chip's finish hook when `started`, frees everything, closes the fds. */
+/* The class' finish hook, once: nothing of the chip is called after it. */
+void mobo_dev_finish(struct mobo_dev *d);
 void mobo_dev_free(struct mobo_dev *d, bool started);
 /* Sets (or with value NULL removes) a configuration value; copies both. 0 or -ENOMEM. */
 int mobo_dev_config_set(struct mobo_dev *d, const char *key, const char *value);

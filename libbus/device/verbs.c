@@ -170,6 +170,9 @@ static void on_quit(void *arg, struct mobo_request *r, const ProtobufCMessage *b
 	p->paused = true;
 	p->timer_dirty = true;
 	streams_flush(p);
+	/* The answer says that images are closed: who asked may kill now. */
+	p->serving = false;
+	mobo_dev_finish(p->dev);
 	mobo_reply(r, NULL);
 	process_stop(p);
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * mobo-machine: supervisor and broker of one virtual machine. It plans the parts from the settings
- * (plan.c), starts their processes (part.c), takes them through the machine's states
- * (lifecycle.c), serves clients (serve.c) and owns what must outlive a part: RAM, channels,
- * journals, opened images. One thread, one loop.
+ * (plan.c), starts their processes (part.c), keeps account of who is there (roster.c), takes them
+ * through the machine's states (lifecycle.c), serves clients (serve.c) and owns what must outlive a
+ * part: RAM, channels, journals, opened images. One thread, one loop.
  */
 #ifndef MACHINE_MACHINE_H
 #define MACHINE_MACHINE_H
@@ -32,6 +32,7 @@ enum {
 	PART_START_TIMEOUT_MS = 10000,
 	PART_MAX_RESTARTS = 5, /* within PART_RESTART_WINDOW_NS */
 	MACHINE_LOG_LINES = 4096,
+	MACHINE_REASON_LEN = 256,
 };
 #define PART_RESTART_WINDOW_NS 10000000000ull
 
@@ -71,6 +72,7 @@ struct part {
 	Mobo__V1__Attach *claims; /* as the device attached, NULL before */
 	struct mobo_request *attach_request; /* waits for its turn or the engine's answer */
 	bool in_engine; /* the engine knows it: a restart only says so */
+	bool awaited; /* a reset waits until it is ready */
 	bool sandboxed;
 	pid_t pid;
 	int sock; /* our end of its descriptor 3; -1 */
@@ -96,7 +98,7 @@ struct machine {
 	bool transient, start_paused;
 
 	Mobo__V1__MachineState state;
-	char reason[256];
+	char reason[MACHINE_REASON_LEN];
 	uint64_t since_ns;
 	char engine[32], engine_reason[160];
 	struct transition *transition;
@@ -140,12 +142,10 @@ int part_send_fds(struct part *p, const char *const *names, const int *fds, unsi
 void machine_set_state(struct machine *m, Mobo__V1__MachineState state, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 void machine_report_state(struct machine *m);
-void machine_start(struct machine *m);
-/* Called by the bus and by part.c as things happen to parts. */
-void machine_part_joined(struct part *p);
-void machine_part_attach(struct part *p, struct mobo_request *r, const Mobo__V1__Attach *claims);
-void machine_part_ready(struct part *p, bool sandboxed);
-void machine_part_exited(struct part *p, int status);
+/* All parts are ready: the guest's clock and CPUs start, or wait where --paused was given. */
+void machine_run(struct machine *m);
+/* A part that a reset waits for is ready (NULL) or will not come. */
+void machine_awaited(struct part *p, const char *failure);
 /* Verbs; r may be NULL (asked by a device or a signal), and is answered when the verb is done. */
 void machine_pause(struct machine *m, struct mobo_request *r, const char *reason);
 void machine_resume(struct machine *m, struct mobo_request *r);
@@ -154,6 +154,13 @@ void machine_power_off(struct machine *m, struct mobo_request *r, const char *re
 void machine_crash(struct machine *m, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void machine_device_event(struct machine *m, const char *device, const char *verb,
 			  const char *text, bool keep);
+
+/* -- roster.c: called by the bus and by part.c as things happen to parts -- */
+void machine_start(struct machine *m);
+void machine_part_joined(struct part *p);
+void machine_part_attach(struct part *p, struct mobo_request *r, const Mobo__V1__Attach *claims);
+void machine_part_ready(struct part *p, bool sandboxed);
+void machine_part_exited(struct part *p, int status);
 
 /* -- serve.c -- */
 void machine_serve(struct machine *m);

@@ -51,8 +51,8 @@ static void on_registry_connected(void *arg, const Mobo__V1__Welcome *welcome)
 	machine_report_state(arg);
 }
 
-/* The registry may be away: its next start is told when it comes (reconnect). */
-static void connect_registry(struct machine *m)
+/* timeout_ms 0: does not wait. The registry may be away: it is told when it comes. */
+static void connect_registry(struct machine *m, unsigned timeout_ms)
 {
 	char dir[4096], endpoint[4200];
 	struct mobo_bus_options opt = {
@@ -70,13 +70,10 @@ static void connect_registry(struct machine *m)
 		return;
 	}
 	snprintf(endpoint, sizeof(endpoint), "ipc://%s/rpc", dir);
-	if (mobo_bus_connect(&m->registry, m->loop, &opt, REPORT_TIMEOUT_MS, &err) < 0) {
+	if (mobo_bus_connect(&m->registry, m->loop, &opt, timeout_ms, &err) < 0) {
 		mobo_warning("no registry: %s", err.text);
 		m->registry = NULL;
-		return;
 	}
-	/* Parts went on while the connection was made, and there was nobody to tell. */
-	machine_report_state(m);
 }
 
 /* Last words reach the registry before the process ends. */
@@ -84,8 +81,8 @@ static void report_end(struct machine *m)
 {
 	Mobo__V1__ReportState rep = MOBO__V1__REPORT_STATE__INIT;
 
-	if (!m->registry) {
-		return;
+	if (!m->registry || !mobo_bus_connected(m->registry)) {
+		return; /* the next registry finds that the process is gone */
 	}
 	rep.name = m->name;
 	rep.state = m->state;
@@ -183,7 +180,6 @@ static void machine_finish(struct machine *m)
 {
 	mobo_log_to(NULL, NULL);
 	mobo_log_set_clock(NULL, NULL);
-	machine_plan_finish(m);
 	if (m->registry) {
 		mobo_bus_close(m->registry);
 	}
@@ -222,8 +218,8 @@ int main(int argc, char **argv)
 	m->signals[0] = mobo_loop_signal(m->loop, SIGTERM, on_signal, m);
 	m->signals[1] = mobo_loop_signal(m->loop, SIGINT, on_signal, m);
 	if (machine_prepare(m, &err) == 0) {
+		connect_registry(m, 0);
 		machine_start(m);
-		connect_registry(m);
 		mobo_loop_run(m->loop);
 	} else {
 		mobo_error("%s", err.text);
@@ -231,9 +227,10 @@ int main(int argc, char **argv)
 		m->state = MOBO__V1__MACHINE_STATE__CRASHED;
 		snprintf(m->reason, sizeof(m->reason), "%.250s", err.text);
 		if (m->name) {
-			connect_registry(m);
+			connect_registry(m, REPORT_TIMEOUT_MS);
 		}
 	}
+	machine_plan_finish(m);
 	report_end(m);
 
 	int code = m->exit_code;

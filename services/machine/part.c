@@ -2,6 +2,7 @@
 /* The child processes of a machine: what they are given, starting and ending them. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdarg.h>
@@ -10,6 +11,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "machine.h"
@@ -17,6 +19,7 @@
 #include "mobo/v1/engine.pb-c.h"
 
 enum { PART_CHILD_FD = 3, PART_MAX_INIT = 64 * 1024 };
+#define PART_REAP_NS 2000000000ull /* a process in the kernel's hands may take longer */
 
 extern char **environ;
 
@@ -295,10 +298,22 @@ void part_kill(struct part *p)
 	}
 }
 
+/* Waits for a killed process, so that its files are free when the machine is gone. */
+static void reap(struct part *p)
+{
+	uint64_t deadline = mobo_monotonic_ns() + PART_REAP_NS;
+
+	while (p->pid > 0 && waitpid(p->pid, NULL, WNOHANG) == 0 && mobo_monotonic_ns() < deadline) {
+		poll(NULL, 0, 1);
+	}
+	p->pid = 0;
+}
+
 void part_finish(struct part *p)
 {
 	part_kill(p);
 	mobo_watch_destroy(p->child);
+	reap(p);
 	mobo_watch_destroy(p->timeout);
 	if (p->sock >= 0) {
 		close(p->sock);

@@ -356,6 +356,10 @@ void machine_plan_finish(struct machine *m)
 	const int fds[] = { m->page_fd, m->ram_fd, m->codemap_fd, m->rom_fd, m->surface_fd,
 			    m->vram_fd };
 
+	/* All are killed before the first is waited for. */
+	for (unsigned i = 0; i < m->n_parts; i++) {
+		part_kill(&m->parts[i]);
+	}
 	for (unsigned i = 0; i < m->n_parts; i++) {
 		part_finish(&m->parts[i]);
 	}
