@@ -163,7 +163,7 @@ static int make_sockets(struct mobo_hub *hub, struct mobo_error *err)
 	struct zsock_options pub = {
 		.type = ZMQ_XPUB, .hwm = HUB_PUB_HWM, .recv = hub_pub_recv, .arg = hub};
 	struct zsock_options pull = {
-		.type = ZMQ_PULL, .hwm = HUB_HWM, .recv = hub_log_recv, .arg = hub};
+		.type = ZMQ_PULL, .hwm = HUB_LOG_HWM, .recv = hub_log_recv, .arg = hub};
 	int r;
 
 	snprintf(hub->fd_path, sizeof(hub->fd_path), "%s/fd", hub->dir);

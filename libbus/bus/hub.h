@@ -20,7 +20,9 @@ enum {
 	HUB_TOPICS_MAX = 8192,
 	HUB_RING = 4096,
 	HUB_RING_BYTES = 16 << 20,
-	HUB_HWM = 1000,
+	HUB_HWM = 256, /* messages to one member that does not read them */
+	HUB_LOG_HWM = 1000,
+	HUB_EVENT_MAX = 16 << 10, /* bytes of an event from a member: HUB_PUB_HWM may wait */
 	HUB_PUB_HWM = 10000,
 	HUB_HEARTBEAT_MS = 1000,
 	HUB_BEATS_MISSED_MAX = 3,
@@ -47,6 +49,7 @@ struct hub_member {
 	int conn_fd; /* of the transport, as its monitor names it */
 	uint64_t session;
 	struct mobo_watch *process; /* NULL: cannot be watched, it sends heartbeats */
+	int process_fd;
 	uint64_t last_heard_ns;
 	struct forward *forwards;
 	unsigned n_forwards;

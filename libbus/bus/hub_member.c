@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <unistd.h>
 
 #include "hub.h"
@@ -169,7 +170,10 @@ void hub_member_drop(struct hub_member *m, const char *why)
 		}
 	}
 	hub->n_members--;
-	mobo_watch_destroy(m->process);
+	if (m->process) {
+		mobo_watch_destroy(m->process);
+		close(m->process_fd);
+	}
 	hub_forwards_fail(m, why);
 	if (!hub->rpc.closed) {
 		rpc_node_gone(&hub->rpc, m->node, why);
@@ -191,9 +195,22 @@ void hub_connection_lost(struct mobo_hub *hub, int conn_fd)
 	}
 }
 
-static void process_ended(void *arg, int pid, int status)
+static void process_ended(void *arg, int fd, int events)
 {
 	hub_member_drop(arg, "its process ended");
+}
+
+/* Not mobo_loop_child(): the member may be a child of ours, whose status its parent waits for. */
+static void watch_process(struct hub_member *m)
+{
+	m->process_fd = pidfd_open(m->pid, 0);
+	if (m->process_fd < 0) {
+		return;
+	}
+	m->process = mobo_loop_fd(m->hub->loop, m->process_fd, MOBO_LOOP_READ, process_ended, m);
+	if (!m->process) {
+		close(m->process_fd);
+	}
 }
 
 void hub_beat(void *arg)
@@ -297,7 +314,8 @@ static bool take_expected(struct mobo_hub *hub, const Mobo__V1__Hello *hello)
 	return false;
 }
 
-static bool token_good(struct mobo_hub *hub, const Mobo__V1__Hello *hello)
+/* *spawned: by the token that a child of ours was given. */
+static bool token_good(struct mobo_hub *hub, const Mobo__V1__Hello *hello, bool *spawned)
 {
 	switch (hello->role) {
 	case MOBO__V1__ROLE__OBSERVER:
@@ -306,13 +324,15 @@ static bool token_good(struct mobo_hub *hub, const Mobo__V1__Hello *hello)
 	case MOBO__V1__ROLE__OPERATOR:
 	case MOBO__V1__ROLE__ADMIN:
 	case MOBO__V1__ROLE__MACHINE:
-		return same_token(hub->operator_token, hello->token) || take_expected(hub, hello);
+		return same_token(hub->operator_token, hello->token) ||
+		       (*spawned = take_expected(hub, hello));
 	case MOBO__V1__ROLE__DEVICE:
-		return take_expected(hub, hello) || (hub->opt.outside_devices &&
-						     same_token(hub->device_token, hello->token));
+		return (hub->opt.outside_devices &&
+			same_token(hub->device_token, hello->token)) ||
+		       (*spawned = take_expected(hub, hello));
 	case MOBO__V1__ROLE__ENGINE:
 	case MOBO__V1__ROLE__DISPLAY:
-		return take_expected(hub, hello);
+		return (*spawned = take_expected(hub, hello));
 	default: /* a number that a peer chose */
 		return false;
 	}
@@ -326,9 +346,33 @@ static bool peer_of(zmq_msg_t *frame, unsigned *uid, int *pid)
 	return address && sscanf(address, "localhost:%u:%*u:%d", uid, pid) == 2;
 }
 
+/*
+ * A part of a machine has its name for itself. The one that has it makes room for its own next
+ * connection, and for the process that was spawned in its place.
+ */
+static bool name_free(struct mobo_hub *hub, const Mobo__V1__Hello *hello, int pid, bool spawned,
+		      struct hello_refusal *no)
+{
+	for (unsigned i = 0; hello->role > MOBO__V1__ROLE__ADMIN && i < HUB_MEMBERS_MAX; i++) {
+		struct hub_member *m = hub->members[i];
+
+		if (!m || m->role != hello->role || strcmp(m->name, hello->name) != 0) {
+			continue;
+		}
+		if (!spawned && m->pid != pid && (!m->session || m->session != hello->session)) {
+			return refuse(no, MOBO__V1__CODE__ALREADY_EXISTS,
+				      "\"%s\" is on the bus already, as process %d", m->name,
+				      m->pid);
+		}
+		hub_member_drop(m, "it is replaced");
+	}
+	return true;
+}
+
 static bool acceptable(struct mobo_hub *hub, const Mobo__V1__Hello *hello, zmq_msg_t *frame,
 		       int *pid, struct hello_refusal *no)
 {
+	bool spawned = false;
 	unsigned uid;
 
 	if (!peer_of(frame, &uid, pid) || uid != geteuid()) {
@@ -348,21 +392,12 @@ static bool acceptable(struct mobo_hub *hub, const Mobo__V1__Hello *hello, zmq_m
 		return refuse(no, MOBO__V1__CODE__RESOURCE_EXHAUSTED,
 			      "the bus has its %d members already", HUB_MEMBERS_MAX);
 	}
-	for (unsigned i = 0; hello->role > MOBO__V1__ROLE__ADMIN && i < HUB_MEMBERS_MAX; i++) {
-		const struct hub_member *m = hub->members[i];
-
-		if (m && m->role == hello->role && strcmp(m->name, hello->name) == 0) {
-			return refuse(no, MOBO__V1__CODE__ALREADY_EXISTS,
-				      "\"%s\" is on the bus already, as process %d", m->name,
-				      m->pid);
-		}
-	}
-	if (!token_good(hub, hello)) {
+	if (!token_good(hub, hello, &spawned)) {
 		return refuse(no, MOBO__V1__CODE__PERMISSION_DENIED,
 			      "the token does not fit role %d: read it from the token file in %s",
 			      (int)hello->role, hub->dir);
 	}
-	return true;
+	return name_free(hub, hello, *pid, spawned, no);
 }
 
 static struct hub_member *member_new(struct mobo_hub *hub, const Mobo__V1__Hello *hello,
@@ -384,7 +419,7 @@ static struct hub_member *member_new(struct mobo_hub *hub, const Mobo__V1__Hello
 	m->session = hello->session;
 	m->last_heard_ns = mobo_monotonic_ns();
 	if (!hub->opt.heartbeat_ms || hello->role > MOBO__V1__ROLE__ADMIN) {
-		m->process = mobo_loop_child(hub->loop, pid, process_ended, m);
+		m->process = mobo_loop_process(hub->loop, pid, process_ended, m);
 	}
 	for (unsigned i = 0; i < HUB_MEMBERS_MAX; i++) {
 		if (!hub->members[i]) {

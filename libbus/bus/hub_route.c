@@ -203,6 +203,10 @@ static void take_event(struct hub_member *m, const char *topic, size_t topic_len
 		hub_bad_message(m->hub, m, "an event with a malformed topic");
 		return;
 	}
+	if (zmq_msg_size(body) > HUB_EVENT_MAX) {
+		hub_bad_message(m->hub, m, "an event that is too long: large data goes by ticket");
+		return;
+	}
 	memcpy(text, topic, topic_len);
 	text[topic_len] = '\0';
 	if (!mobo_type_descriptor(hdr->type) || !hub_allows(m->hub, m, hdr->type, 0, text)) {

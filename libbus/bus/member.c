@@ -121,7 +121,7 @@ static void dealer_ready(void *arg, bool writable)
 {
 	struct mobo_bus *bus = arg;
 
-	if (writable && !bus->connected && !bus->hello_sent) {
+	if (writable && bus->transport && !bus->connected && !bus->hello_sent) {
 		hello_send(bus);
 	}
 }
@@ -261,7 +261,12 @@ static void dealer_monitor(void *arg, unsigned event, int fd)
 	struct mobo_bus *bus = arg;
 
 	bus_enter(bus);
-	connection_lost(bus);
+	bus->transport = event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED;
+	if (bus->transport) {
+		bus->hello_sent = false; /* dealer_ready() follows */
+	} else {
+		connection_lost(bus);
+	}
 	bus_leave(bus);
 }
 
@@ -316,7 +321,8 @@ int mobo_bus_connect(struct mobo_bus **ret, struct mobo_loop *loop,
 		.recv = dealer_recv,
 		.ready = dealer_ready,
 		.monitor = dealer_monitor,
-		.monitor_events = ZMQ_EVENT_DISCONNECTED,
+		.monitor_events = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED |
+				  ZMQ_EVENT_CLOSED, /* lost; not even made */
 	};
 	struct mobo_bus *bus;
 	int r;

@@ -16,6 +16,7 @@ struct mobo_bus {
 	char *endpoint, *name, *token;
 	uint64_t session;
 
+	bool transport; /* a ZeroMQ connection is there */
 	bool connected; /* WELCOME came */
 	bool joined; /* HELLO was answered once, either way */
 	bool hello_sent;

@@ -9,6 +9,8 @@
 #include "mobo/bus.h"
 #include "zsock.h"
 
+enum { MONITOR_BATCH = 32 };
+
 struct zsock {
 	struct mobo_loop *loop;
 	void *handle, *monitor;
@@ -17,6 +19,12 @@ struct zsock {
 	bool touched; /* events must be read again before the loop sleeps */
 	bool destroyed;
 	unsigned depth; /* callbacks of ours on the stack */
+	/* What the monitor told and has not been passed on yet. */
+	struct {
+		unsigned event;
+		int fd;
+	} pending[MONITOR_BATCH];
+	unsigned n_pending;
 };
 
 static pthread_mutex_t context_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -134,17 +142,20 @@ static void message_close(struct zmessage *m)
 	}
 }
 
-static void pump(struct zsock *s)
+/* False: the batch ended, more may wait. */
+static bool pump(struct zsock *s)
 {
 	struct zmessage m;
 
 	s->touched = true;
-	s->depth++;
-	for (unsigned n = 0; n < ZSOCK_BATCH && !s->destroyed && receive(s, &m); n++) {
+	for (unsigned n = 0; n < ZSOCK_BATCH && !s->destroyed; n++) {
+		if (!receive(s, &m)) {
+			return true;
+		}
 		s->opt.recv(s->opt.arg, &m);
 		message_close(&m);
 	}
-	leave(s);
+	return false;
 }
 
 static void fd_readable(void *arg, int fd, int events)
@@ -154,58 +165,94 @@ static void fd_readable(void *arg, int fd, int events)
 	s->touched = true; /* before_sleep() looks what there is */
 }
 
-/* Runs in nested loops too: a callback may wait for a reply on this socket. */
+/* One event of the monitor; false: none there. */
+static bool monitor_receive(struct zsock *s, unsigned *event, int *fd)
+{
+	uint16_t number;
+	uint32_t value;
+	zmq_msg_t part;
+
+	zmq_msg_init(&part);
+	while (zmq_msg_recv(&part, s->monitor, ZMQ_DONTWAIT) < 0) {
+		if (!(events_of(s->monitor) & ZMQ_POLLIN)) {
+			zmq_msg_close(&part);
+			return false;
+		}
+	}
+	memcpy(&number, zmq_msg_data(&part), sizeof(number));
+	memcpy(&value, (char *)zmq_msg_data(&part) + sizeof(number), sizeof(value));
+	zmq_msg_recv(&part, s->monitor, ZMQ_DONTWAIT); /* the address */
+	zmq_msg_close(&part);
+	*event = number;
+	*fd = (int)value;
+	return true;
+}
+
+static void monitor_fetch(struct zsock *s)
+{
+	while (s->monitor && s->n_pending < MONITOR_BATCH &&
+	       monitor_receive(s, &s->pending[s->n_pending].event, &s->pending[s->n_pending].fd)) {
+		s->n_pending++;
+	}
+}
+
+static void monitor_pass_on(struct zsock *s)
+{
+	while (s->n_pending && !s->destroyed) {
+		unsigned event = s->pending[0].event;
+		int fd = s->pending[0].fd;
+
+		s->n_pending--;
+		memmove(&s->pending[0], &s->pending[1], s->n_pending * sizeof(s->pending[0]));
+		s->touched = true;
+		s->opt.monitor(s->opt.arg, event, fd);
+	}
+}
+
+void zsock_monitor_drain(struct zsock *s)
+{
+	s->depth++;
+	do {
+		monitor_fetch(s);
+		monitor_pass_on(s);
+	} while (!s->destroyed && s->monitor && (events_of(s->monitor) & ZMQ_POLLIN));
+	leave(s);
+}
+
+/*
+ * Runs in nested loops too: a callback may wait for a reply on this socket. The order is that in
+ * which the peer acted: the messages of a connection, that it was lost, the next one.
+ */
 static bool before_sleep(void *arg)
 {
 	struct zsock *s = arg;
+	bool all = true;
 	int events;
 
 	if (!s->touched) {
 		return false;
 	}
 	s->touched = false;
-	events = events_of(s->handle);
 	s->depth++;
-	if (s->opt.ready) {
-		s->opt.ready(s->opt.arg, events & ZMQ_POLLOUT);
+	monitor_fetch(s);
+	events = events_of(s->handle);
+	if (s->opt.recv && (events & ZMQ_POLLIN)) {
+		all = pump(s);
 	}
-	if (!s->destroyed && s->opt.recv && (events & ZMQ_POLLIN)) {
-		pump(s);
+	if (all) {
+		monitor_pass_on(s);
+	}
+	if (!s->destroyed && s->opt.ready) {
+		s->opt.ready(s->opt.arg, events_of(s->handle) & ZMQ_POLLOUT);
 	}
 	return !leave(s) || s->touched;
 }
 
 static void monitor_readable(void *arg, int fd, int events)
 {
-	zsock_monitor_drain(arg);
-}
+	struct zsock *s = arg;
 
-void zsock_monitor_drain(struct zsock *s)
-{
-	uint16_t event;
-	uint32_t value;
-	zmq_msg_t part;
-
-	if (!s->monitor) {
-		return;
-	}
-	s->depth++;
-	while (!s->destroyed) {
-		zmq_msg_init(&part);
-		if (zmq_msg_recv(&part, s->monitor, ZMQ_DONTWAIT) < 0) {
-			zmq_msg_close(&part);
-			if (!(events_of(s->monitor) & ZMQ_POLLIN)) {
-				break;
-			}
-			continue;
-		}
-		memcpy(&event, zmq_msg_data(&part), sizeof(event));
-		memcpy(&value, (char *)zmq_msg_data(&part) + sizeof(event), sizeof(value));
-		zmq_msg_recv(&part, s->monitor, ZMQ_DONTWAIT); /* the address */
-		zmq_msg_close(&part);
-		s->opt.monitor(s->opt.arg, event, (int)value);
-	}
-	leave(s);
+	s->touched = true;
 }
 
 static int monitor_start(struct zsock *s)

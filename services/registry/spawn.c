@@ -90,6 +90,18 @@ static void describe_end(int status, char text[80])
 	}
 }
 
+/* Its folder, and the sockets that a killed process left. */
+static void remove_transient(struct machine *m)
+{
+	char dir[PATH_MAX];
+
+	folder_remove_all(m->folder);
+	if (mobo_hub_dir(dir, sizeof(dir), m->name, NULL) == 0) {
+		folder_remove_all(dir);
+	}
+	machine_remove(m);
+}
+
 static void process_ended(void *arg, int pid, int status)
 {
 	struct machine *m = arg;
@@ -114,8 +126,7 @@ static void process_ended(void *arg, int pid, int status)
 	}
 	start_answer(m, MOBO__V1__CODE__FAILED_PRECONDITION);
 	if (m->transient) {
-		folder_remove_all(m->folder);
-		machine_remove(m);
+		remove_transient(m);
 	}
 	registry_idle_check(reg);
 }

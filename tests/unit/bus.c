@@ -3,9 +3,11 @@
 #include "bus_rig.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "mobo/v1/device.pb-c.h"
@@ -322,10 +324,31 @@ static void wrong_token_or_name_is_refused(void **state)
 static void second_device_of_a_name_is_refused(void **state)
 {
 	struct rig *rig = *state;
-	struct mobo_bus *dev = rig_join_child(rig, MOBO__V1__ROLE__DEVICE, "uart0");
+	pid_t pid = fork();
 	struct mobo_error err;
 
+	if (pid == 0) {
+		execl("/proc/self/exe", "unit-bus", "--device", rig->dir, (char *)NULL);
+		_exit(127);
+	}
+	rig_wait(rig, rig->joined == 1);
 	assert_int_equal(try_join(rig, MOBO__V1__ROLE__DEVICE, "uart0", NULL, &err), -EEXIST);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
+static void respawned_device_takes_the_place_of_the_dead_one(void **state)
+{
+	struct rig *rig = *state;
+	struct mobo_bus *old = rig_join_child(rig, MOBO__V1__ROLE__DEVICE, "uart0");
+	uint32_t node = mobo_bus_node(old);
+	struct mobo_bus *dev = rig_join_child(rig, MOBO__V1__ROLE__DEVICE, "uart0");
+
+	assert_int_not_equal(mobo_bus_node(dev), node);
+	assert_int_equal(mobo_hub_find(rig->hub, "uart0"), mobo_bus_node(dev));
+	mobo_bus_close(old);
+	rig_turn(rig, 50);
+	assert_int_equal(mobo_hub_find(rig->hub, "uart0"), mobo_bus_node(dev));
 	mobo_bus_close(dev);
 }
 
@@ -393,7 +416,23 @@ static void too_long_a_request_or_answer_is_an_error(void **state)
 	mobo_bus_close(bus);
 }
 
-int main(void)
+/* Another process that is uart0 until it is killed. */
+static int be_device(const char *dir)
+{
+	struct mobo_bus_options o = {.role = MOBO__V1__ROLE__DEVICE, .name = "uart0"};
+	char endpoint[128];
+	struct mobo_loop *loop;
+	struct mobo_bus *bus;
+
+	snprintf(endpoint, sizeof(endpoint), "ipc://%s/rpc", dir);
+	o.endpoint = endpoint;
+	if (mobo_loop_create(&loop) == 0 && mobo_bus_connect(&bus, loop, &o, 2000, NULL) == 0) {
+		mobo_loop_run(loop);
+	}
+	return 1;
+}
+
+int main(int argc, char **argv)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
 	const struct CMUnitTest tests[] = {
@@ -410,11 +449,15 @@ int main(void)
 		T(hub_calls_a_member),
 		T(wrong_token_or_name_is_refused),
 		T(second_device_of_a_name_is_refused),
+		T(respawned_device_takes_the_place_of_the_dead_one),
 		T(nobody_listening_is_said_at_once),
 		T(second_hub_of_a_directory_is_refused),
 		T(observer_may_look_and_not_touch),
 		T(too_long_a_request_or_answer_is_an_error),
 	};
 
+	if (argc == 3 && strcmp(argv[1], "--device") == 0) {
+		return be_device(argv[2]);
+	}
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
