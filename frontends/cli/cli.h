@@ -34,7 +34,7 @@ struct cli {
 	struct mobo_bus *registry; /* connected by cli_registry() */
 	struct mobo_bus *machine; /* connected by cli_machine() */
 	bool json;
-	bool interrupted;
+	bool interrupted; /* SIGINT or SIGTERM came: waits end at once */
 	const struct cli_command *command;
 };
 
@@ -50,7 +50,8 @@ extern const struct cli_command cli_commands[];
 extern const unsigned n_cli_commands;
 
 /* -- output.c -- */
-/* Prints "mobo: ..." on stderr, or {"error": ...} on stdout with --json. Returns `status`. */
+/* Prints "mobo: ..." on stderr, or {"error": ...} on stdout with --json. Returns `status`, or
+ * CLI_INTERRUPTED where the failure only says that we were. */
 int cli_fail(struct cli *cli, int status, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* The usage of the running command on stderr; CLI_USAGE. */
 int cli_usage(struct cli *cli);
@@ -136,6 +137,8 @@ int cmd_disk_convert(struct cli *cli, int argc, char **argv);
 int cmd_cd_insert(struct cli *cli, int argc, char **argv);
 int cmd_cd_eject(struct cli *cli, int argc, char **argv);
 int cmd_doctor(struct cli *cli, int argc, char **argv);
+int cmd_bench(struct cli *cli, int argc, char **argv);
+extern const char bench_help[];
 int cmd_help(struct cli *cli, int argc, char **argv);
 
 #endif

@@ -68,6 +68,8 @@ const struct cli_command cli_commands[] = {
 	  cmd_cd_insert },
 	{ "cd eject", "NAME [--unit N] [--force]", "take the CD-ROM out", "", cmd_cd_eject },
 	{ "doctor", "", "check this host", "", cmd_doctor },
+	{ "bench", "[SUITE]... [--quick] [--peer NAME]... [--kernel FILE]",
+	  "measure Mobo beside its peers", bench_help, cmd_bench },
 	{ "help", "[COMMAND]", "how to use a command", "", cmd_help },
 };
 /* clang-format on */
@@ -82,7 +84,7 @@ static void on_interrupt(void *arg, int signum)
 		exit(CLI_INTERRUPTED);
 	}
 	cli->interrupted = true;
-	mobo_loop_wake(cli->loop);
+	mobo_loop_stop(cli->loop); /* every wait ends, what comes after it does not wait */
 }
 
 /* The command of the first one or two words; *used how many. */

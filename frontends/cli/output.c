@@ -15,6 +15,10 @@ int cli_fail(struct cli *cli, int status, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	if (cli->interrupted) {
+		snprintf(text, sizeof(text), "interrupted");
+		status = CLI_INTERRUPTED;
+	}
 	if (cli->json) {
 		json_object *o = json_object_new_object();
 

@@ -90,7 +90,10 @@ static int run_console(struct cli *cli, struct run *run)
 
 	Mobo__V1__PowerOff off = MOBO__V1__POWER_OFF__INIT;
 
-	cli->interrupted = false;
+	if (cli->interrupted) {
+		cli->interrupted = false;
+		mobo_loop_run(cli->loop); /* takes the stop back */
+	}
 	mobo_bus_call_sync(cli->machine, 0, &off.base, POWER_OFF_TIMEOUT_MS, NULL, NULL, NULL);
 	return CLI_INTERRUPTED;
 }

@@ -174,8 +174,9 @@ static void on_step_result(void *arg, const struct mobo_result *res)
 	if (!p->machine->transition) {
 		return;
 	}
-	/* A part that died meanwhile is not what fails the step: roster.c decides what follows. */
-	if (res->code == MOBO__V1__CODE__OK || p->state != PART_READY) {
+	/* A part that died meanwhile is not what fails the step: roster.c decides what follows. Nor is
+	 * a device from outside that takes its time. */
+	if (res->code == MOBO__V1__CODE__OK || p->state != PART_READY || p->external) {
 		transition_answer(p->machine, NULL);
 		return;
 	}
@@ -307,6 +308,7 @@ static void step_devices_quit(struct machine *m)
 	Mobo__V1__DeviceQuit msg = MOBO__V1__DEVICE_QUIT__INIT;
 
 	mobo_clock_stop(m->page);
+	external_quit(m);
 	ask_devices(m, &msg.base);
 }
 

@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "external.h"
 #include "mobo/base.h"
 #include "mobo/bus.h"
 #include "mobo/io.h"
@@ -79,6 +80,7 @@ struct part {
 	struct mobo_watch *child, *timeout;
 	uint32_t node;
 	char token[33];
+	struct external *external; /* mobo-bridge: the device it stands for */
 	/* Serial ports: a peer that stays across restarts, what keeps it alive, its listener. */
 	int stream_fd, stream_keep;
 	struct mobo_watch *stream_watch;
@@ -115,11 +117,14 @@ struct machine {
 	unsigned log_next;
 	int log_fd;
 	struct mobo_watch *signals[3];
+	struct external externals[EXTERNAL_MAX];
 };
 
 /* -- plan.c: settings -> parts, memory files, firmware. -errno with err -- */
 int machine_plan(struct machine *m, struct mobo_error *err);
 void machine_plan_finish(struct machine *m);
+/* What every device has: channel, bell, journal, the shared pages. */
+int plan_channel(struct part *p, struct mobo_error *err);
 
 /* -- part.c -- */
 struct part *part_add(struct machine *m, enum part_kind kind, const char *name,

@@ -27,17 +27,21 @@ static uint64_t vtime(void *arg)
 
 static void on_joined(void *arg, uint32_t node, const Mobo__V1__Hello *hello)
 {
-	struct part *p = part_find(arg, hello->name);
+	struct machine *m = arg;
+	struct part *p = part_find(m, hello->name);
 
 	if (p && p->pid == (pid_t)hello->pid) {
 		p->node = node;
 		machine_part_joined(p);
+	} else if (hello->role == MOBO__V1__ROLE__DEVICE && !external_joined(m, node, hello->name)) {
+		mobo_hub_drop(m->hub, node);
 	}
 }
 
 static void on_left(void *arg, uint32_t node, const char *name)
 {
 	mobo_debug("%s (node %u) left", name, node);
+	external_left(arg, node);
 }
 
 static void on_signal(void *arg, int signum)
@@ -101,6 +105,7 @@ static int start_hub(struct machine *m, struct mobo_error *err)
 		.dir = dir,
 		.now_ns = vtime,
 		.policy = machine_policy,
+		.outside_devices = m->settings->external_devices,
 		.joined = on_joined,
 		.left = on_left,
 		.log = journal_record,

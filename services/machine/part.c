@@ -170,6 +170,10 @@ static size_t pack_init(const struct part *p, bool restarted, char **names, unsi
 	init.realtime_base_ns = m->realtime_base_ns;
 	init.more = more;
 	init.restarted = restarted;
+	if (p->external) {
+		init.claims = p->external->claims;
+		init.peer = p->external->node;
+	}
 	return mobo__v1__device_init__pack(&init, buf);
 }
 

@@ -147,25 +147,20 @@ static int plan_memory(struct machine *m, struct mobo_error *err)
 	return plan_rom(m, err);
 }
 
-/* A device with its channel, doorbell, journal and the shared pages. */
-static struct part *add_device(struct machine *m, const char *name, const char *chip,
-			       struct mobo_error *err)
+int plan_channel(struct part *p, struct mobo_error *err)
 {
-	char executable[48];
-	struct part *p;
-	int ch, journal;
+	const struct machine *m = p->machine;
+	int ch = memfd("mobo-ioch", sizeof(struct mobo_ioch), err);
+	int journal = memfd("mobo-state", STATE_JOURNAL_LEN, err);
 
-	snprintf(executable, sizeof(executable), "mobo-dev-%s", chip);
-	p = part_add(m, PART_DEVICE, name, executable);
-	ch = memfd("mobo-ioch", sizeof(struct mobo_ioch), err);
-	journal = memfd("mobo-state", STATE_JOURNAL_LEN, err);
-	if (ch < 0 || journal < 0) {
-		return NULL;
+	if (ch >= 0) {
+		p->ioch = mmap(NULL, sizeof(*p->ioch), PROT_READ | PROT_WRITE, MAP_SHARED, ch, 0);
 	}
-	p->ioch = mmap(NULL, sizeof(*p->ioch), PROT_READ | PROT_WRITE, MAP_SHARED, ch, 0);
-	if (p->ioch == MAP_FAILED) {
+	if (ch < 0 || journal < 0 || p->ioch == MAP_FAILED) {
 		p->ioch = NULL;
-		return NULL;
+		close(ch);
+		close(journal);
+		return mobo_error_set(err, ENOMEM, "cannot get the shared memory of %s", p->name);
 	}
 	mobo_ioch_init(p->ioch);
 	part_give_fd(p, "ioch", ch);
@@ -174,7 +169,18 @@ static struct part *add_device(struct machine *m, const char *name, const char *
 	part_give_fd(p, "page", dup(m->page_fd));
 	part_give_fd(p, "codemap", dup(m->codemap_fd));
 	part_give_fd(p, "ram", dup(m->ram_fd));
-	return p;
+	return 0;
+}
+
+static struct part *add_device(struct machine *m, const char *name, const char *chip,
+			       struct mobo_error *err)
+{
+	char executable[48];
+	struct part *p;
+
+	snprintf(executable, sizeof(executable), "mobo-dev-%s", chip);
+	p = part_add(m, PART_DEVICE, name, executable);
+	return plan_channel(p, err) < 0 ? NULL : p;
 }
 
 static int plan_kernel(struct machine *m, struct part *fwcfg, struct mobo_error *err)
@@ -319,6 +325,9 @@ int machine_plan(struct machine *m, struct mobo_error *err)
 	for (unsigned i = 0; i < MOBO_ARRAY_LEN(plain); i++) {
 		char chip[32];
 
+		if (strcmp(plain[i], "postport") == 0 && !s->debug->post) {
+			continue;
+		}
 		snprintf(chip, sizeof(chip), "%s", plain[i]);
 		if (strcmp(chip, "ide0") == 0) {
 			chip[3] = '\0';

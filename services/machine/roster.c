@@ -59,6 +59,9 @@ static void attach_reply(struct part *p, const Mobo__V1__Attached *attached)
 {
 	p->state = PART_ATTACHED;
 	p->in_engine = true;
+	if (p->external) {
+		external_attached(p, attached);
+	}
 	mobo_reply(p->attach_request, &attached->base);
 	p->attach_request = NULL;
 	attach_next(p->machine);
@@ -76,6 +79,10 @@ static void on_engine_attached(void *arg, const struct mobo_result *res)
 		mobo_error("%s cannot be attached: %s", p->name, res->text);
 		mobo_reply_error(p->attach_request, res->code, "%s", res->text);
 		p->attach_request = NULL;
+		if (p->external) {
+			external_refused(p, res);
+			return;
+		}
 		machine_crash(p->machine, "%s cannot be attached: %s", p->name, res->text);
 		return;
 	}
@@ -181,6 +188,10 @@ void machine_part_ready(struct part *p, bool sandboxed)
 		attach_next(m);
 	}
 	serial_ready(p);
+	if (p->external) {
+		external_ready(p);
+		return;
+	}
 	if (m->state == MOBO__V1__MACHINE_STATE__STARTING) {
 		if (!m->transition && all_ready(m)) {
 			everything_ready(m);
@@ -265,6 +276,10 @@ void machine_part_exited(struct part *p, int status)
 		return; /* asked to */
 	}
 	describe_exit(how, sizeof(how), status);
+	if (p->external) {
+		external_exited(p, how);
+		return;
+	}
 	snprintf(reason, sizeof(reason), "the process of %s ended: %s", p->name, how);
 	mobo_error("%s", reason);
 	machine_device_event(m, p->name, "lost", how, true);

@@ -127,9 +127,12 @@ static void serve_processes(void *arg, struct mobo_request *r, const ProtobufCMe
 	Mobo__V1__ProcessList list = MOBO__V1__PROCESS_LIST__INIT;
 
 	for (unsigned i = 0; i <= m->n_parts; i++) {
-		Mobo__V1__ProcessInfo *in = &info[i];
+		Mobo__V1__ProcessInfo *in = &info[list.n_processes];
 
-		ptr[i] = in;
+		if (i > 0 && !m->parts[i - 1].name[0]) {
+			continue; /* a place that a device from outside had */
+		}
+		ptr[list.n_processes++] = in;
 		mobo__v1__process_info__init(in);
 		if (i == 0) {
 			in->name = "machine";
@@ -152,7 +155,6 @@ static void serve_processes(void *arg, struct mobo_request *r, const ProtobufCMe
 		}
 	}
 	list.processes = ptr;
-	list.n_processes = m->n_parts + 1;
 	mobo_reply(r, &list.base);
 }
 
@@ -366,7 +368,7 @@ static void serve_devices(void *arg, struct mobo_request *r, const ProtobufCMess
 		const struct part *p = &m->parts[i];
 		Mobo__V1__DeviceInfo *in = &info[list.n_devices];
 
-		if (p->kind != PART_DEVICE) {
+		if (p->kind != PART_DEVICE || !p->name[0]) {
 			continue;
 		}
 		mobo__v1__device_info__init(in);
@@ -505,7 +507,12 @@ static void serve_log(void *arg, struct mobo_request *r, const ProtobufCMessage 
 static void serve_attach(void *arg, struct mobo_request *r, const ProtobufCMessage *body)
 {
 	struct part *p = part_of_node(arg, mobo_request_node(r));
+	struct external *e = external_of_node(arg, mobo_request_node(r));
 
+	if (!p && e) {
+		external_attach(arg, e, r, (const Mobo__V1__Attach *)body);
+		return;
+	}
 	if (!p || p->kind != PART_DEVICE) {
 		mobo_reply_error(r, MOBO__V1__CODE__PERMISSION_DENIED,
 				 "only a device that this machine started may attach");
@@ -531,8 +538,13 @@ static void serve_device_notify(void *arg, struct mobo_request *r, const Protobu
 	const Mobo__V1__DeviceNotify *n = (const void *)body;
 	struct machine *m = arg;
 	struct part *p = part_of_node(m, mobo_request_node(r));
+	struct external *e = external_of_node(m, mobo_request_node(r));
 	char reason[96];
 
+	if (!p && e) {
+		external_notify(m, e, r, n);
+		return;
+	}
 	if (!p) {
 		mobo_reply_error(r, MOBO__V1__CODE__PERMISSION_DENIED, "not a part of this machine");
 		return;
@@ -544,7 +556,8 @@ static void serve_device_notify(void *arg, struct mobo_request *r, const Protobu
 	} else if (strcmp(n->verb, "poweroff") == 0) {
 		machine_power_off(m, NULL, "powered off by the guest");
 	} else {
-		machine_device_event(m, p->name, n->verb, n->text, false);
+		machine_device_event(m, p->external ? p->external->name : p->name, n->verb, n->text,
+				     false);
 	}
 }
 
@@ -596,8 +609,10 @@ bool machine_policy(void *arg, Mobo__V1__Role role, const char *name, uint32_t t
 			snprintf(own, sizeof(own), "vm.dev.%s.", name);
 			return strncmp(topic, own, strlen(own)) == 0;
 		}
-		return dst == 0 &&
-		       (type == MOBO__V1__TYPE__ATTACH || type == MOBO__V1__TYPE__READY ||
+		if (dst != 0) {
+			return external_may(arg, name, type, dst);
+		}
+		return (type == MOBO__V1__TYPE__ATTACH || type == MOBO__V1__TYPE__READY ||
 			type == MOBO__V1__TYPE__DEVICE_NOTIFY ||
 			(role == MOBO__V1__ROLE__ENGINE && type == MOBO__V1__TYPE__ENGINE_NOTIFY));
 	case MOBO__V1__ROLE__ROLE_NONE:

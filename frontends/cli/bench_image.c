@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the subjects of `mobo bench` run: an initrd, a firmware, a boot sector. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench.h"
+
+/* One member in the "newc" format (cpio(5)): hexadecimal header, name and data, each padded to 4. */
+static void add_member(FILE *f, const char *name, unsigned mode, const void *data, size_t len)
+{
+	static const char zeros[4];
+	unsigned name_len = (unsigned)strlen(name) + 1;
+
+	/* magic ino mode uid gid nlink mtime filesize devmajor devminor rdevmajor rdevminor namesize check */
+	fprintf(f, "070701%08X%08X%08X%08X%08X%08X%08zX%08X%08X%08X%08X%08X%08X", 1, mode, 0, 0, 1, 0,
+		len, 0, 0, 0, 0, name_len, 0);
+	fwrite(name, 1, name_len, f);
+	fwrite(zeros, 1, -(110 + name_len) & 3, f);
+	fwrite(data, 1, len, f);
+	fwrite(zeros, 1, -len & 3, f);
+}
+
+/* 0, or what went wrong while writing f; closes it. */
+static int finish(FILE *f)
+{
+	bool bad = ferror(f) != 0;
+
+	return fclose(f) != 0 || bad ? -EIO : 0;
+}
+
+int bench_make_initrd(const char *path, const char *program)
+{
+	enum { MAX = 8 << 20 };
+	FILE *in = fopen(program, "r"), *out = NULL;
+	char *data = malloc(MAX);
+	size_t len = 0;
+	int r = -errno;
+
+	if (!in || !data) {
+		goto end;
+	}
+	len = fread(data, 1, MAX, in);
+	out = fopen(path, "w");
+	if (!out || len == 0 || len == MAX) {
+		r = out ? -EINVAL : -errno;
+		goto end;
+	}
+	add_member(out, "init", 0100755, data, len);
+	add_member(out, "TRAILER!!!", 0, "", 0);
+	r = finish(out);
+end:
+	if (in) {
+		fclose(in);
+	}
+	free(data);
+	return r;
+}
+
+/* mov dx, 3f8h; mov al, LETTER; out dx, al; hlt; jmp to the hlt */
+static void send_letter(uint8_t *at, char letter)
+{
+	static const uint8_t code[] = {0xba, 0xf8, 0x03, 0xb0, 0, 0xee, 0xf4, 0xeb, 0xfd};
+
+	memcpy(at, code, sizeof(code));
+	at[4] = (uint8_t)letter;
+}
+
+static int write_file(const char *path, const uint8_t *data, size_t len)
+{
+	FILE *f = fopen(path, "w");
+
+	if (!f) {
+		return -errno;
+	}
+	fwrite(data, 1, len, f);
+	return finish(f);
+}
+
+int bench_make_firmware(const char *path)
+{
+	static uint8_t image[64 * 1024];
+
+	send_letter(image + sizeof(image) - 16, 'F'); /* the reset vector, FFFFFFF0h */
+	return write_file(path, image, sizeof(image));
+}
+
+int bench_make_boot_disk(const char *path)
+{
+	static uint8_t image[1024 * 1024];
+
+	send_letter(image, 'B');
+	image[510] = 0x55;
+	image[511] = 0xaa;
+	return write_file(path, image, sizeof(image));
+}
