@@ -19,10 +19,15 @@ enum {
 	NOTIFY_A_SECOND = 1000, /* what a guest can provoke must not flood the bus */
 	STOP_DELAY_NS = 20 * 1000 * 1000,
 };
-static const uint64_t orphan_look_ns = 5000000000ull;
-static const uint64_t orphan_end_ns = 30000000000ull;
+static const uint64_t orphan_look_ns = 250000000ull;
+static const uint64_t orphan_end_ns = 500000000ull; /* its images are wanted by the next start */
 
 static struct process the_process; /* a process has one chip */
+
+struct process *process_self(void)
+{
+	return &the_process;
+}
 
 /* -- The chip's world -- */
 
