@@ -197,6 +197,10 @@ bool mobo_channel_serve(struct mobo_channel *c)
 {
 	bool any = false;
 
+	if (c->serving) {
+		return false;
+	}
+	c->serving = true;
 	for (unsigned i = 0; i < MOBO_IOCH_POSTED && posted_one(c); i++) {
 		any = true;
 	}
@@ -204,6 +208,7 @@ bool mobo_channel_serve(struct mobo_channel *c)
 		any |= serve_request(c, v);
 	}
 	any |= serve_bells(c);
+	c->serving = false;
 	if (any) {
 		refresh_cpu(c);
 	}
@@ -326,6 +331,9 @@ bool mobo_channel_run(struct mobo_channel *c)
 {
 	uint64_t end = 0;
 
+	if (c->serving) {
+		return false; /* who is served now is followed by the rest */
+	}
 	for (unsigned n = 1;; n++) {
 		if (mobo_channel_serve(c)) {
 			if (c->idle_since_ns) {

@@ -43,6 +43,7 @@ struct mobo_channel {
 	uint64_t bells;	 /* regions that have doorbells */
 	struct mobo_channel_stats stats;
 	/* Private. */
+	bool serving; /* a callback runs, and the event loop in it: its turns serve nothing */
 	uint32_t answered[MOBO_IOCH_VCPUS];
 	uint32_t posted_done;
 	uint32_t bell_seen[MOBO_IOCH_REGIONS];

@@ -99,6 +99,8 @@ int process_join(struct process *p, struct mobo_error *err);
 /* Ends the loop a moment later, when the last reply has left. */
 void process_stop(struct process *p);
 extern const struct mobo_dev_host process_host;
+/* The process itself, for the chip that works over the bus (services/bridge). */
+struct process *process_self(void);
 
 /* verbs.c */
 void process_serve(struct process *p);
