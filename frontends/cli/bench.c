@@ -12,7 +12,7 @@
 
 #include "bench.h"
 
-enum { QUICK_SCALE = 10, FULL_SCALE = 100, FULL_ROUNDS = 3 };
+enum { QUICK_SCALE = 40, FULL_SCALE = 200, FULL_ROUNDS = 3 };
 
 static const struct {
 	const char *name;
@@ -94,8 +94,8 @@ static bool find_kernel(struct bench *b)
 
 static bool find_guest(struct bench *b)
 {
-	return mobo_find_executable("bench-guest", b->guest) == 0 ||
-	       mobo_find_executable("tests/bench/guest/bench-guest", b->guest) == 0;
+	return mobo_find_executable("tests/bench/guest/bench-guest", b->guest) == 0 ||
+	       mobo_find_executable("bench-guest", b->guest) == 0;
 }
 
 /* The first line that a program prints, or "". */

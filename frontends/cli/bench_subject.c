@@ -125,7 +125,7 @@ static void qemu_command(struct bench *b, char **argv, enum bench_what what, cha
 		argv[i++] = path;
 		break;
 	case RUN_BOOT_DISK:
-		snprintf(path, sizeof(path), "file=%s/boot.img,format=raw,if=ide", b->dir);
+		snprintf(path, sizeof(path), "file=%s/boot.img,format=raw,if=ide,file.locking=off", b->dir);
 		argv[i++] = (char *)"-drive";
 		argv[i++] = path;
 		break;
@@ -335,10 +335,10 @@ static bool among(pid_t pid, const pid_t *pids, unsigned n)
 	return false;
 }
 
-/* The living descendants of this process. */
-static unsigned descendants(pid_t *pids, unsigned max)
+/* The living descendants of a process. */
+static unsigned descendants(pid_t root, pid_t *pids, unsigned max)
 {
-	pid_t known[BENCH_MAX_PIDS + 1] = {getpid()};
+	pid_t known[BENCH_MAX_PIDS + 1] = {root};
 	unsigned n = 1, before;
 
 	do {
@@ -366,7 +366,13 @@ static unsigned descendants(pid_t *pids, unsigned max)
 
 void bench_look(struct subject *s)
 {
-	s->n_pids = descendants(s->pids, BENCH_MAX_PIDS);
+	/* Mobo's registry and machine have left the tree of the command that started them. */
+	if (s->peer == PEER_MOBO) {
+		s->n_pids = descendants(getpid(), s->pids, BENCH_MAX_PIDS);
+	} else {
+		s->pids[0] = s->pid;
+		s->n_pids = 1 + descendants(s->pid, s->pids + 1, BENCH_MAX_PIDS - 1);
+	}
 }
 
 uint64_t bench_cpu_ns(const struct subject *s)
@@ -498,7 +504,7 @@ void bench_stop_all(void)
 	pid_t pids[BENCH_MAX_PIDS];
 
 	for (unsigned tries = 0; tries < 200; tries++) {
-		unsigned n = descendants(pids, BENCH_MAX_PIDS);
+		unsigned n = descendants(getpid(), pids, BENCH_MAX_PIDS);
 
 		for (unsigned i = 0; i < n && (tries == 0 || tries == 100); i++) {
 			kill(pids[i], tries ? SIGKILL : SIGTERM);

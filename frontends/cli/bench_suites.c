@@ -110,7 +110,7 @@ static bool run_workloads(struct bench *b, enum bench_peer peer, struct results 
 
 static const char *cell(char *buf, size_t len, const char *fmt, double v)
 {
-	if (isnan(v)) {
+	if (!isfinite(v)) {
 		return "-";
 	}
 	snprintf(buf, len, fmt, v);

@@ -20,6 +20,7 @@
 #include <sys/reboot.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -66,10 +67,12 @@ static uint64_t cpu_ns(void)
 	       (uint64_t)t.tv_nsec + (uint64_t)(r.ru_utime.tv_usec + r.ru_stime.tv_usec) * 1000u;
 }
 
+/* Returns when the serial port has sent it: the reader's clock starts and stops here. */
 static void say(const char *text)
 {
 	fputs(text, stdout);
 	fflush(stdout);
+	tcdrain(STDOUT_FILENO);
 }
 
 static void run_one(const struct workload *w, unsigned scale)
