@@ -49,7 +49,6 @@ struct hub_member {
 	int conn_fd; /* of the transport, as its monitor names it */
 	uint64_t session;
 	struct mobo_watch *process; /* NULL: cannot be watched, it sends heartbeats */
-	int process_fd;
 	uint64_t last_heard_ns;
 	struct forward *forwards;
 	unsigned n_forwards;

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/pidfd.h>
 #include <unistd.h>
 
 #include "hub.h"
@@ -170,10 +169,7 @@ void hub_member_drop(struct hub_member *m, const char *why)
 		}
 	}
 	hub->n_members--;
-	if (m->process) {
-		mobo_watch_destroy(m->process);
-		close(m->process_fd);
-	}
+	mobo_watch_destroy(m->process);
 	hub_forwards_fail(m, why);
 	if (!hub->rpc.closed) {
 		rpc_node_gone(&hub->rpc, m->node, why);
@@ -195,22 +191,9 @@ void hub_connection_lost(struct mobo_hub *hub, int conn_fd)
 	}
 }
 
-static void process_ended(void *arg, int fd, int events)
+static void process_ended(void *arg, int pid, int status)
 {
 	hub_member_drop(arg, "its process ended");
-}
-
-/* Not mobo_loop_child(): the member may be a child of ours, whose status its parent waits for. */
-static void watch_process(struct hub_member *m)
-{
-	m->process_fd = pidfd_open(m->pid, 0);
-	if (m->process_fd < 0) {
-		return;
-	}
-	m->process = mobo_loop_fd(m->hub->loop, m->process_fd, MOBO_LOOP_READ, process_ended, m);
-	if (!m->process) {
-		close(m->process_fd);
-	}
 }
 
 void hub_beat(void *arg)
