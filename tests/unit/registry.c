@@ -470,6 +470,7 @@ static void machines_survive_a_killed_registry(void **state)
 	state_of("s", &pid, NULL);
 	kill(old, SIGKILL);
 	mobo_bus_close(reg);
+	reg = NULL;
 	connect_registry(); /* the next client starts a new one */
 	assert_int_not_equal(registry_pid(), old);
 	/* known at once, not only when the machine has reported again */

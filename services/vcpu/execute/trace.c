@@ -365,6 +365,25 @@ static const struct trace *find_crossing(struct vcpu *v, const struct fetch *f)
 	return t;
 }
 
+/*
+ * Fetches with the pages' records made: stores to them are reported from before their bytes are
+ * read, so that a store by a device or another CPU is either seen here or drops what is decoded.
+ */
+static void fetch_reported(struct vcpu *v, struct fetch *f)
+{
+	struct interp *in = v->interp;
+
+	for (;;) {
+		fetch(v, f);
+		if (page_find(in, f->gpa) && (!f->crosses || page_find(in, f->gpa2))) {
+			return;
+		}
+		if (!page_get(v, f->gpa) || (f->crosses && !page_get(v, f->gpa2))) {
+			arena_empty(in);
+		}
+	}
+}
+
 const struct trace *trace_find(struct vcpu *v, bool single)
 {
 	struct interp *in = v->interp;
@@ -387,6 +406,7 @@ const struct trace *trace_find(struct vcpu *v, bool single)
 	if (found) {
 		return found;
 	}
+	fetch_reported(v, &f);
 	/* Room for the longest trace, cut to its real length below. */
 	t = arena_alloc(in, sizeof(*t) + (TRACE_INSNS + 1) * sizeof(struct insn));
 	if (!t) {
