@@ -267,6 +267,9 @@ void external_attached(struct part *p, const Mobo__V1__Attached *attached)
 	e->n_slots = (unsigned)MOBO_MIN(attached->n_pci_slots, (size_t)EXTERNAL_FUNCTIONS);
 	for (unsigned i = 0; i < e->n_slots; i++) {
 		e->slots[i] = attached->pci_slots[i];
+		if (i < p->claims->n_functions) {
+			p->claims->functions[i]->device = e->slots[i]; /* as it is shown */
+		}
 	}
 }
 
