@@ -8,7 +8,8 @@
 #include "cli.h"
 #include "mobo/v1/event.pb-c.h"
 
-enum { START_TIMEOUT_MS = 60000, VERB_TIMEOUT_MS = 30000, STOP_TIMEOUT_S = 60 };
+enum { START_TIMEOUT_MS = 60000, VERB_TIMEOUT_MS = 40000, STOP_TIMEOUT_S = 60 };
+#define END_TIMEOUT_NS 10000000000ull
 
 int cmd_start(struct cli *cli, int argc, char **argv)
 {
@@ -91,13 +92,6 @@ int cmd_powerbutton(struct cli *cli, int argc, char **argv)
 	return simple_verb(cli, argc, argv, &req.base, "pressed the power button of %s");
 }
 
-int cmd_poweroff(struct cli *cli, int argc, char **argv)
-{
-	Mobo__V1__PowerOff req = MOBO__V1__POWER_OFF__INIT;
-
-	return simple_verb(cli, argc, argv, &req.base, "%s is powered off");
-}
-
 static void on_state(void *arg, const struct mobo_event *ev)
 {
 	bool *off = arg;
@@ -109,13 +103,56 @@ static void on_state(void *arg, const struct mobo_event *ev)
 	}
 }
 
+int cli_power_off(struct cli *cli, const char *name)
+{
+	Mobo__V1__PowerOff req = MOBO__V1__POWER_OFF__INIT;
+	Mobo__V1__Code code = MOBO__V1__CODE__OK;
+	struct mobo_error err = { 0 };
+	bool off = false;
+	char topic[128];
+
+	/* The registry hears of the end when images are closed and may be used again. */
+	snprintf(topic, sizeof(topic), "reg.machine.%s.state", name);
+	if (mobo_bus_subscribe(cli->registry, topic, 0, on_state, &off, &err) < 0) {
+		return cli_fail(cli, CLI_UNAVAILABLE, "%s", err.text);
+	}
+	/* The machine may be gone before its answer is here: that is no failure. */
+	if (mobo_bus_call_sync(cli->machine, 0, &req.base, VERB_TIMEOUT_MS, NULL, &code, &err) < 0 &&
+	    code != MOBO__V1__CODE__UNAVAILABLE) {
+		return cli_fail(cli, CLI_FAILED, "%s", err.text);
+	}
+	if (!mobo_loop_run_until(cli->loop, &off, mobo_monotonic_ns() + END_TIMEOUT_NS)) {
+		return cli_fail(cli, CLI_TIMEOUT,
+				"%s was told to power off and has not said that it did; `mobo list` "
+				"shows its state",
+				name);
+	}
+	return CLI_OK;
+}
+
+int cmd_poweroff(struct cli *cli, int argc, char **argv)
+{
+	int status;
+
+	if (argc != 2) {
+		return cli_usage(cli);
+	}
+	status = cli_machine(cli, argv[1]);
+	if (status == CLI_OK) {
+		status = cli_power_off(cli, argv[1]);
+	}
+	if (status == CLI_OK) {
+		cli_say(cli, "%s is powered off", argv[1]);
+	}
+	return status;
+}
+
 int cmd_stop(struct cli *cli, int argc, char **argv)
 {
 	static const struct option options[] = { { "force", 0, NULL, 'f' },
 						 { "timeout", 1, NULL, 't' },
 						 { 0 } };
 	Mobo__V1__PowerButton button = MOBO__V1__POWER_BUTTON__INIT;
-	Mobo__V1__PowerOff power = MOBO__V1__POWER_OFF__INIT;
 	struct mobo_error err = { 0 };
 	double timeout = STOP_TIMEOUT_S;
 	bool force = false, off = false;
@@ -126,7 +163,11 @@ int cmd_stop(struct cli *cli, int argc, char **argv)
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (c) {
 		case 'f': force = true; break;
-		case 't': timeout = atof(optarg); break;
+		case 't':
+			if (cli_seconds(cli, optarg, &timeout) != CLI_OK) {
+				return CLI_USAGE;
+			}
+			break;
 		default: return cli_usage(cli);
 		}
 	}
@@ -157,7 +198,7 @@ int cmd_stop(struct cli *cli, int argc, char **argv)
 			return CLI_OK;
 		}
 	}
-	status = cli_call(cli, cli->machine, &power.base, VERB_TIMEOUT_MS, NULL);
+	status = cli_power_off(cli, argv[optind]);
 	if (status == CLI_OK) {
 		cli_say(cli, force ? "%s is powered off"
 				   : "%s did not shut down in time and was powered off",
