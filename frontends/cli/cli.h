@@ -61,6 +61,8 @@ json_object *cli_json(const ProtobufCMessage *msg);
 void cli_print_json(json_object *obj);
 /* With --json prints {"ok":true,...text}; else the text and a newline. */
 void cli_say(struct cli *cli, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* The command did what it does silently: {"ok":true} with --json. */
+void cli_done(struct cli *cli);
 /* Column-aligned rows; cells[rows * columns], first row the headings. */
 void cli_table(const char *const *cells, unsigned rows, unsigned columns);
 const char *cli_state_name(Mobo__V1__MachineState state); /* "running" */
@@ -87,12 +89,20 @@ struct cli_settings {
 	Mobo__V1__KeyValue kv[128], *ptr[128];
 	unsigned n, n_disks;
 	char *name, *folder;
+	int status; /* exit status when parsing failed */
 };
 /* Parses the options that create and run share; returns the index of the first other argument, or
  * -1 with the error printed. */
 int cli_settings_parse(struct cli *cli, int argc, char **argv, struct cli_settings *s);
 void cli_settings_free(struct cli_settings *s);
+enum { CLI_MAX_SECONDS = 4000000 }; /* as milliseconds it fits 32 bits */
+/* A time in an option; CLI_USAGE with the error printed. */
+int cli_seconds(struct cli *cli, const char *text, double *seconds);
 extern const char cli_settings_help[];
+
+/* -- power.c -- */
+/* Cuts the power of the connected machine and waits until its files are free. */
+int cli_power_off(struct cli *cli, const char *name);
 
 /* -- console.c -- */
 enum console_end { CONSOLE_LEFT, CONSOLE_CLOSED, CONSOLE_INTERRUPTED };

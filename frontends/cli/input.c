@@ -104,7 +104,11 @@ static int send_events(struct cli *cli, const char *name, struct events *e, unsi
 	req.events = e->ptr;
 	req.n_events = e->n;
 	req.interval_ms = interval_ms;
-	return cli_call(cli, cli->machine, &req.base, 10000 + (unsigned)e->n * (interval_ms + 2), NULL);
+	status = cli_call(cli, cli->machine, &req.base, 10000 + (unsigned)e->n * (interval_ms + 2), NULL);
+	if (status == CLI_OK) {
+		cli_done(cli);
+	}
+	return status;
 }
 
 /* \n, \t, \e, \\ in the text are what they are in C. */

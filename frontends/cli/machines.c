@@ -16,7 +16,7 @@ int cmd_create(struct cli *cli, int argc, char **argv)
 	int at = cli_settings_parse(cli, argc, argv, &s), status;
 
 	if (at < 0) {
-		return CLI_USAGE;
+		return s.status;
 	}
 	/* NAME may stand before the options or behind them. */
 	if (at == argc - 1 && !s.name) {
@@ -26,7 +26,7 @@ int cmd_create(struct cli *cli, int argc, char **argv)
 
 		status = cli_settings_parse(cli, argc - at, argv + at, &s);
 		if (status < 0) {
-			return CLI_USAGE;
+			return s.status;
 		}
 		at += status;
 		s.name = name;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Options of create and run: each becomes one or more settings. */
+#include <errno.h>
 #include <getopt.h>
 #include <limits.h>
 #include <stdio.h>
@@ -43,7 +44,7 @@ static bool add_path(struct cli *cli, struct cli_settings *s, const char *key, c
 	bool ok;
 
 	if (!path) {
-		cli_fail(cli, CLI_FAILED, "cannot open %s: no such file", file);
+		s->status = cli_fail(cli, CLI_FAILED, "cannot open %s: %s", file, strerror(errno));
 		return false;
 	}
 	ok = add(s, key, path);
@@ -115,6 +116,7 @@ int cli_settings_parse(struct cli *cli, int argc, char **argv, struct cli_settin
 	int c;
 
 	memset(s, 0, sizeof(*s));
+	s->status = CLI_USAGE;
 	optind = 0;
 	while (ok && (c = getopt_long(argc, argv, "+", options, NULL)) != -1) {
 		switch (c) {
@@ -148,4 +150,15 @@ void cli_settings_free(struct cli_settings *s)
 		free(s->kv[i].value);
 	}
 	free(s->folder);
+}
+
+int cli_seconds(struct cli *cli, const char *text, double *seconds)
+{
+	char *end;
+
+	*seconds = strtod(text, &end);
+	if (end == text || *end || !(*seconds >= 0 && *seconds <= CLI_MAX_SECONDS)) {
+		return cli_fail(cli, CLI_USAGE, "`%s` is no number of seconds", text);
+	}
+	return CLI_OK;
 }

@@ -157,6 +157,16 @@ void cli_say(struct cli *cli, const char *fmt, ...)
 	}
 }
 
+void cli_done(struct cli *cli)
+{
+	if (cli->json) {
+		json_object *o = json_object_new_object();
+
+		json_object_object_add(o, "ok", json_object_new_boolean(true));
+		cli_print_json(o);
+	}
+}
+
 /* Columns of UTF-8 text: continuation bytes take none. */
 static int width(const char *s)
 {

@@ -7,7 +7,8 @@
 #include "cli.h"
 #include "mobo/v1/event.pb-c.h"
 
-enum { START_TIMEOUT_MS = 60000, POWER_OFF_TIMEOUT_MS = 15000, ESCAPE = 0x1d };
+enum { START_TIMEOUT_MS = 60000, ESCAPE = 0x1d };
+#define REMOVED_WAIT_NS 5000000000ull
 #define REOPEN_WAIT_NS 500000000ull
 
 struct run {
@@ -60,7 +61,7 @@ static int run_create(struct cli *cli, struct cli_settings *s, char *name, size_
  * The console while the guest runs. A port that closes though the machine goes on had its process
  * restarted: it is opened again.
  */
-static int run_console(struct cli *cli, struct run *run)
+static int run_console(struct cli *cli, struct run *run, const char *name)
 {
 	Mobo__V1__Resume resume = MOBO__V1__RESUME__INIT;
 	enum console_end end;
@@ -88,14 +89,21 @@ static int run_console(struct cli *cli, struct run *run)
 		return CLI_OK;
 	}
 
-	Mobo__V1__PowerOff off = MOBO__V1__POWER_OFF__INIT;
-
 	if (cli->interrupted) {
 		cli->interrupted = false;
 		mobo_loop_run(cli->loop); /* takes the stop back */
 	}
-	mobo_bus_call_sync(cli->machine, 0, &off.base, POWER_OFF_TIMEOUT_MS, NULL, NULL, NULL);
+	cli_power_off(cli, name);
 	return CLI_INTERRUPTED;
+}
+
+static void on_registry(void *arg, const struct mobo_event *ev)
+{
+	const char *verb = strrchr(ev->topic, '.');
+
+	if (verb && strcmp(verb, ".removed") == 0) {
+		*(bool *)arg = true;
+	}
 }
 
 static int run_verdict(struct cli *cli, const struct run *run, const char *name)
@@ -117,11 +125,12 @@ int cmd_run(struct cli *cli, int argc, char **argv)
 	struct run run = { 0 };
 	struct cli_settings s;
 	struct mobo_error err = { 0 };
-	char name[128] = "";
+	char name[128] = "", topic[160];
+	bool removed = false;
 	int at = cli_settings_parse(cli, argc, argv, &s), status;
 
 	if (at < 0) {
-		return CLI_USAGE;
+		return s.status;
 	}
 	if (at != argc) {
 		cli_settings_free(&s);
@@ -135,9 +144,13 @@ int cmd_run(struct cli *cli, int argc, char **argv)
 	if (status != CLI_OK) {
 		return status;
 	}
-	if (mobo_bus_subscribe(cli->machine, "vm.state", 0, on_state, &run, &err) < 0) {
+	snprintf(topic, sizeof(topic), "reg.machine.%s.", name);
+	if (mobo_bus_subscribe(cli->machine, "vm.state", 0, on_state, &run, &err) < 0 ||
+	    mobo_bus_subscribe(cli->registry, topic, 0, on_registry, &removed, &err) < 0) {
 		return cli_fail(cli, CLI_UNAVAILABLE, "%s", err.text);
 	}
-	status = run_console(cli, &run);
+	status = run_console(cli, &run, name);
+	/* Nothing of it is left when the prompt is back. */
+	mobo_loop_run_until(cli->loop, &removed, mobo_monotonic_ns() + REMOVED_WAIT_NS);
 	return status == CLI_OK ? run_verdict(cli, &run, name) : status;
 }

@@ -13,7 +13,7 @@
 #include "mobo/v1/display.pb-c.h"
 #include "mobo/v1/event.pb-c.h"
 
-#define FOR_EVER_NS 3600000000000ull
+#define FOLLOW_TURN_NS 1000000000ull /* a connection that ended is noticed within it */
 
 static void print_event(struct cli *cli, const struct mobo_event *ev)
 {
@@ -46,6 +46,55 @@ static void on_event(void *arg, const struct mobo_event *ev)
 	print_event(arg, ev);
 }
 
+/* What the hub keeps, page by page: the last value of each topic, or all events since `since`. */
+static int print_kept(struct cli *cli, struct mobo_bus *bus, const char *prefix, uint64_t since)
+{
+	Mobo__V1__Snapshot req = MOBO__V1__SNAPSHOT__INIT;
+	Mobo__V1__SnapshotReply *r = NULL;
+	bool more = true;
+	int status = CLI_OK;
+
+	req.prefix = (char *)prefix;
+	req.since_hseq = since;
+	while (more && status == CLI_OK) {
+		status = cli_call(cli, bus, &req.base, 0, (ProtobufCMessage **)&r);
+		if (status != CLI_OK) {
+			break;
+		}
+		for (size_t i = 0; i < r->n_events; i++) {
+			const Mobo__V1__SnapshotEvent *e = r->events[i];
+			const ProtobufCMessageDescriptor *d = mobo_type_descriptor(e->type);
+			struct mobo_event ev = { .topic = e->topic, .hseq = e->hseq, .tseq = e->tseq,
+						 .ts_ns = e->ts_ns, .replayed = true,
+						 .lost = r->gap && i == 0 };
+			ProtobufCMessage *body =
+				d ? protobuf_c_message_unpack(d, NULL, e->body.len, e->body.data) : NULL;
+
+			ev.body = body;
+			print_event(cli, &ev);
+			cli_free(body);
+			req.since_hseq = since ? e->hseq : 0;
+			req.after_hseq = since ? 0 : e->hseq;
+		}
+		more = r->more && r->n_events;
+		cli_free(r);
+		r = NULL;
+	}
+	return status;
+}
+
+static int follow(struct cli *cli, struct mobo_bus *bus, const char *name)
+{
+	while (!cli->interrupted && mobo_bus_connected(bus)) {
+		mobo_loop_run_until(cli->loop, &cli->interrupted, mobo_monotonic_ns() + FOLLOW_TURN_NS);
+	}
+	if (cli->interrupted) {
+		return CLI_INTERRUPTED;
+	}
+	fprintf(stderr, "mobo: %s ended\n", name);
+	return CLI_OK;
+}
+
 int cmd_events(struct cli *cli, int argc, char **argv)
 {
 	static const struct option options[] = { { "follow", 0, NULL, 'f' },
@@ -55,13 +104,13 @@ int cmd_events(struct cli *cli, int argc, char **argv)
 	struct mobo_error err = { 0 };
 	const char *topic = "";
 	uint64_t since = 0;
-	bool follow = false;
+	bool go_on = false;
 	int c, status;
 
 	optind = 0;
 	while ((c = getopt_long(argc, argv, "f", options, NULL)) != -1) {
 		switch (c) {
-		case 'f': follow = true; break;
+		case 'f': go_on = true; break;
 		case 's': since = strtoull(optarg, NULL, 0); break;
 		case 't': topic = optarg; break;
 		default: return cli_usage(cli);
@@ -77,13 +126,13 @@ int cmd_events(struct cli *cli, int argc, char **argv)
 
 	struct mobo_bus *bus = optind == argc ? cli->registry : cli->machine;
 
+	if (!go_on) {
+		return print_kept(cli, bus, topic, since);
+	}
 	if (mobo_bus_subscribe(bus, topic, since, on_event, cli, &err) < 0) {
 		return cli_fail(cli, CLI_UNAVAILABLE, "%s", err.text);
 	}
-	while (follow && !cli->interrupted && mobo_bus_connected(bus)) {
-		mobo_loop_run_until(cli->loop, &cli->interrupted, mobo_monotonic_ns() + FOR_EVER_NS);
-	}
-	return cli->interrupted ? CLI_INTERRUPTED : CLI_OK;
+	return follow(cli, bus, optind == argc ? "the registry" : argv[optind]);
 }
 
 /* -- wait -- */
@@ -106,25 +155,31 @@ static void on_wait_state(void *arg, const struct mobo_event *ev)
 	}
 }
 
-/* States change on the registry's hub too, so that the wait may begin before the machine. */
+/*
+ * States change on the registry's hub too, so that the wait may begin before the machine. Its last
+ * state comes as the first event; what has none yet has been off since the registry started.
+ */
 static int wait_state(struct cli *cli, const char *name, struct waiting *w, uint64_t deadline)
 {
 	char topic[300];
 	struct mobo_error err = { 0 };
 	Mobo__V1__MachineInfo *info = NULL;
-	int status = cli_machine_info(cli, name, &info);
+	int status = cli_registry(cli);
 
 	if (status != CLI_OK) {
 		return status;
 	}
-	w->done = strcasecmp(cli_state_name(info->state), w->state) == 0;
-	cli_free(info);
 	snprintf(topic, sizeof(topic), "reg.machine.%s.state", name);
-	if (!w->done && mobo_bus_subscribe(cli->registry, topic, 0, on_wait_state, w, &err) < 0) {
+	if (mobo_bus_subscribe(cli->registry, topic, 0, on_wait_state, w, &err) < 0) {
 		return cli_fail(cli, CLI_UNAVAILABLE, "%s", err.text);
 	}
-	mobo_loop_run_until(cli->loop, &w->done, deadline);
-	return CLI_OK;
+	status = cli_machine_info(cli, name, &info);
+	if (status == CLI_OK) {
+		w->done |= strcasecmp(cli_state_name(info->state), w->state) == 0;
+		cli_free(info);
+		mobo_loop_run_until(cli->loop, &w->done, deadline);
+	}
+	return status;
 }
 
 static void on_wait_serial(void *arg, int fd, int events)
@@ -190,6 +245,18 @@ static int wait_screen(struct cli *cli, const char *name, struct waiting *w, uns
 	return status;
 }
 
+static bool state_known(const char *name)
+{
+	const ProtobufCEnumDescriptor *d = &mobo__v1__machine_state__descriptor;
+
+	for (unsigned i = 0; i < d->n_values; i++) {
+		if (strcasecmp(cli_state_name((Mobo__V1__MachineState)d->values[i].value), name) == 0) {
+			return true;
+		}
+	}
+	return false;
+}
+
 int cmd_wait(struct cli *cli, int argc, char **argv)
 {
 	static const struct option options[] = { { "state", 1, NULL, 's' },
@@ -213,12 +280,22 @@ int cmd_wait(struct cli *cli, int argc, char **argv)
 			w.text = optarg;
 			kind = c;
 			break;
-		case 't': timeout = atof(optarg); break;
+		case 't':
+			if (cli_seconds(cli, optarg, &timeout) != CLI_OK) {
+				return CLI_USAGE;
+			}
+			break;
 		default: return cli_usage(cli);
 		}
 	}
-	if (optind != argc - 1 || !kind || timeout <= 0) {
+	if (optind != argc - 1 || !kind) {
 		return cli_usage(cli);
+	}
+	if (kind == 's' && !state_known(w.state)) {
+		return cli_fail(cli, CLI_USAGE,
+				"no state is called `%s`; there are powered-off, starting, running, "
+				"paused, stopping, crashed, inaccessible",
+				w.state);
 	}
 
 	uint64_t deadline = mobo_monotonic_ns() + (uint64_t)(timeout * 1e9);
@@ -230,6 +307,9 @@ int cmd_wait(struct cli *cli, int argc, char **argv)
 	}
 	if (status == CLI_OK && cli->interrupted) {
 		return CLI_INTERRUPTED;
+	}
+	if (status == CLI_OK && w.done) {
+		cli_done(cli);
 	}
 	if (status == CLI_OK && !w.done) {
 		return cli_fail(cli, CLI_TIMEOUT, "%s: `%s` did not come within %g s", argv[optind],
@@ -309,13 +389,13 @@ int cmd_log(struct cli *cli, int argc, char **argv)
 	Mobo__V1__GetLog req = MOBO__V1__GET_LOG__INIT;
 	Mobo__V1__LogLines *lines = NULL;
 	struct mobo_error err = { 0 };
-	bool follow = false;
+	bool go_on = false;
 	int c, status;
 
 	optind = 0;
 	while ((c = getopt_long(argc, argv, "fn:", options, NULL)) != -1) {
 		switch (c) {
-		case 'f': follow = true; break;
+		case 'f': go_on = true; break;
 		case 'n': req.lines = (uint32_t)strtoul(optarg, NULL, 0); break;
 		default: return cli_usage(cli);
 		}
@@ -335,13 +415,10 @@ int cmd_log(struct cli *cli, int argc, char **argv)
 		}
 	}
 	cli_free(lines);
-	if (follow && mobo_bus_subscribe(cli->machine, "log.", 0, on_log_event, cli, &err) < 0) {
+	if (go_on && mobo_bus_subscribe(cli->machine, "log.", 0, on_log_event, cli, &err) < 0) {
 		return cli_fail(cli, CLI_UNAVAILABLE, "%s", err.text);
 	}
-	while (follow && !cli->interrupted && mobo_bus_connected(cli->machine)) {
-		mobo_loop_run_until(cli->loop, &cli->interrupted, mobo_monotonic_ns() + FOR_EVER_NS);
-	}
-	return cli->interrupted ? CLI_INTERRUPTED : CLI_OK;
+	return go_on ? follow(cli, cli->machine, argv[optind]) : CLI_OK;
 }
 
 int cmd_device_list(struct cli *cli, int argc, char **argv)

@@ -17,6 +17,36 @@ class Failure(Exception):
     """What was expected did not come; the text says what came."""
 
 
+def check(true, text):
+    if not true:
+        raise Failure(str(text))
+
+
+SHELL = """
+(while true; do setsid sh -c 'exec sh </dev/tty1 >/dev/tty1 2>&1'; done) &
+echo SHELL-READY
+while true; do setsid cttyhack sh -i; done
+"""
+
+
+def shell_options(init=SHELL, memory="256M", files=None):
+    """Options of a machine that is at a shell, on its serial port and on its screen, in seconds."""
+    import packages
+
+    return ["--memory", memory, "--kernel", packages.kernel("linux-image-cloud-amd64"),
+            "--initrd", packages.initrd("shell", init, files=files),
+            "--append", "console=tty0 console=ttyS0 panic=-1 loglevel=4"]
+
+
+def boot_shell(machine, timeout=90):
+    """Starts it; its console at the shell's prompt."""
+    machine.start()
+    con = machine.console()
+    con.expect("SHELL-READY", timeout)
+    con.expect("# ", 30)
+    return con
+
+
 class Host:
     """A user's directories of its own: nothing of the tests is seen outside, or left behind."""
 
@@ -141,6 +171,11 @@ class Machine:
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         threading.Thread(target=r._reader, daemon=True).start()
         return r
+
+    def uptime(self, con):
+        """The guest's clock in seconds, by its own account."""
+        con.send("echo up=$(cut -d' ' -f1 /proc/uptime)=\n")
+        return float(con.expect(r"up=([0-9.]+)=", 20).group(1))
 
     def wait_screen(self, text, timeout):
         self.host.mobo("wait", self.name, "--screen", text, "--timeout", str(timeout), timeout=timeout + 30)
