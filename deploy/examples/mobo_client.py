@@ -123,7 +123,7 @@ class Bus:
             if self.heartbeat:
                 if time.monotonic() >= self.next_beat:
                     self.next_beat = time.monotonic() + self.heartbeat
-                    self.socket.send_multipart([env.Hdr(ver=1, kind=env.HB).SerializeToString(), b""])
+                    self.beat()
                 wait = min(wait, self.heartbeat)
             if self.socket.poll(max(0, wait) * 1000):
                 head, body = self.socket.recv_multipart()
@@ -133,6 +133,10 @@ class Bus:
                     return hdr, cls.FromString(body) if cls and hdr.kind != env.ERR else None
             elif time.monotonic() >= deadline:
                 return None
+
+    def beat(self):
+        """A heartbeat; answered by one, or by an error if the hub has forgotten us."""
+        self.socket.send_multipart([env.Hdr(ver=1, kind=env.HB).SerializeToString(), b""])
 
     def call(self, message, dst=0, timeout=10):
         """Asks node `dst` (0: the machine) and waits for the answer."""
@@ -258,6 +262,7 @@ class Device:
             if not got:
                 if not os.path.exists(runtime_dir(self.bus.welcome.hub)):
                     return
+                self.bus.beat()
                 self.tick()
                 continue
             hdr, msg = got

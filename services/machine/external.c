@@ -19,6 +19,15 @@ enum {
 
 static void release(struct external *e);
 
+/* The first reason counts. */
+static void refuse(struct external *e, Mobo__V1__Code code, const char *text)
+{
+	if (!e->refusal) {
+		e->refusal = code;
+		snprintf(e->refusal_text, sizeof(e->refusal_text), "%.299s", text ? text : "");
+	}
+}
+
 /* -- Who is there -- */
 
 struct external *external_of_node(struct machine *m, uint32_t node)
@@ -212,28 +221,30 @@ void external_attach(struct machine *m, struct external *e, struct mobo_request 
 	const char *wrong = check_claims(claims);
 	struct mobo_error err = { 0 };
 
-	if (e->part) {
+	if (wrong) {
+		mobo_reply_error(r, MOBO__V1__CODE__INVALID_ARGUMENT, "%s: %s", e->name, wrong);
+	} else if (e->part) {
 		mobo_reply_error(r, MOBO__V1__CODE__FAILED_PRECONDITION, "%s is attached already",
 				 e->name);
-	} else if (wrong) {
-		mobo_reply_error(r, MOBO__V1__CODE__INVALID_ARGUMENT, "%s: %s", e->name, wrong);
 	} else if (m->state != MOBO__V1__MACHINE_STATE__RUNNING &&
 		   m->state != MOBO__V1__MACHINE_STATE__PAUSED) {
 		mobo_reply_error(r, MOBO__V1__CODE__UNAVAILABLE,
 				 "%s is neither running nor paused; try again when it is", m->name);
-	} else if (start_bridge(m, e, claims, &err) < 0) {
-		mobo_reply_error(r,
-				 err.code == EAGAIN ? MOBO__V1__CODE__UNAVAILABLE :
-						      MOBO__V1__CODE__RESOURCE_EXHAUSTED,
-				 "%s", err.text);
-		if (e->part && e->part->pid > 0) {
-			e->leaving = true;
-			part_kill(e->part); /* the rest when it has ended */
-		} else if (e->part) {
-			release(e);
-		}
 	} else {
 		e->request = r;
+		if (start_bridge(m, e, claims, &err) == 0) {
+			return;
+		}
+		refuse(e,
+		       err.code == EAGAIN ? MOBO__V1__CODE__UNAVAILABLE :
+					    MOBO__V1__CODE__RESOURCE_EXHAUSTED,
+		       err.text);
+		e->leaving = true;
+		if (e->part && e->part->pid > 0) {
+			part_kill(e->part); /* the rest when it has ended */
+		} else {
+			release(e);
+		}
 	}
 }
 
@@ -279,10 +290,7 @@ void external_refused(struct part *p, const struct mobo_result *res)
 	struct external *e = p->external;
 
 	e->leaving = true;
-	if (e->request) {
-		mobo_reply_error(e->request, res->code, "%s", res->text);
-		e->request = NULL;
-	}
+	refuse(e, res->code, res->text);
 }
 
 static void on_end_timer(void *arg)
@@ -351,10 +359,7 @@ void external_left(struct machine *m, uint32_t node)
 		return;
 	}
 	e->node = 0;
-	if (e->request) {
-		mobo_reply_error(e->request, MOBO__V1__CODE__UNAVAILABLE, "%s left", e->name);
-		e->request = NULL;
-	}
+	refuse(e, MOBO__V1__CODE__UNAVAILABLE, "it left");
 	if (!e->part) {
 		release(e);
 		return;
@@ -380,12 +385,8 @@ void external_exited(struct part *p, const char *how)
 	atomic_store(&p->ioch->dev.state, MOBO_PEER_GONE);
 	mobo_watch_destroy(e->timer);
 	e->timer = NULL;
-	if (e->request) {
-		mobo_reply_error(e->request, MOBO__V1__CODE__UNAVAILABLE,
-				 "the bridge of %s ended: %s", e->name, how);
-		e->request = NULL;
-	}
-	if (!e->leaving) {
+	refuse(e, MOBO__V1__CODE__UNAVAILABLE, how);
+	if (!e->leaving && !e->request) {
 		machine_device_event(m, e->name, "lost", how, false);
 		e->node = 0;
 		mobo_hub_drop(m->hub, node); /* it may join and attach again */
@@ -414,14 +415,16 @@ static void release(struct external *e)
 	if (e->claims) {
 		mobo__v1__attach__free_unpacked(e->claims, NULL);
 	}
-	if (e->node) {
-		/* Refused, but still on the bus: it may try again. */
-		e->part = NULL;
-		e->claims = NULL;
-		e->n_slots = 0;
-		e->leaving = false;
-	} else {
-		memset(e, 0, sizeof(*e));
+
+	struct external was = *e;
+
+	memset(e, 0, sizeof(*e));
+	if (was.node) { /* refused, but still on the bus: it may try again */
+		e->node = was.node;
+		memcpy(e->name, was.name, sizeof(e->name));
+	}
+	if (was.request) {
+		mobo_reply_error(was.request, was.refusal, "%s", was.refusal_text);
 	}
 }
 

@@ -116,7 +116,7 @@ static void attach_engine(struct part *p)
 		return;
 	}
 	msg.slot = p->slot;
-	msg.name = p->name;
+	msg.name = p->external ? p->external->name : p->name;
 	msg.claims = p->claims;
 	msg.ticket.data = ticket;
 	msg.ticket.len = sizeof(ticket);
