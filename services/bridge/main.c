@@ -26,6 +26,10 @@ int main(int argc, char **argv)
 			"with a socket on descriptor 3; see docs/PROTOCOL.md.\n");
 		return 2;
 	}
-	/* init is kept: the class points into it. */
-	return mobo_chip_main(bridge_class(init->claims, init->peer), argc, argv);
+
+	/* The class points into init. */
+	int status = mobo_chip_main(bridge_class(init->claims, init->peer), argc, argv);
+
+	mobo__v1__device_init__free_unpacked(init, NULL);
+	return status;
 }

@@ -404,7 +404,10 @@ static void release(struct external *e)
 	if (p) {
 		struct machine *m = p->machine;
 		unsigned slot = p->slot;
+		char topic[64];
 
+		snprintf(topic, sizeof(topic), "vm.dev.%s.ready", p->name);
+		mobo_hub_forget(m->hub, topic);
 		part_finish(p);
 		if (p->ioch) {
 			munmap(p->ioch, sizeof(*p->ioch));

@@ -280,7 +280,8 @@ static void step_gather(struct machine *m)
 		struct part *p = &m->parts[i];
 		struct mobo_error err = { 0 };
 
-		if (p->state == PART_READY || p->kind == PART_ENGINE) {
+		if (p->state == PART_READY || p->kind == PART_ENGINE || p->external ||
+		    !p->name[0]) { /* devices from outside come and go */
 			continue;
 		}
 		m->transition->pending++;

@@ -144,6 +144,12 @@ def test_devices_of_the_guest(host):
         guest.do("put 7 57005")
         counter.finish()
         guest.check("get 0; get 0", "ffffffff\nffffffff")
+        # A reset reaches the device that stayed.
+        host.mobo("reset", "vm")
+        card.expect("-- reset --", 30)
+        guest.console.expect("GUEST-READY", BOOT)
+        guest.do("port 0x80 0x5b")
+        card.expect(r"\[5B\]", 30)
 
 
 def test_device_comes_later_and_is_lost(host):
