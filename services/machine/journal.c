@@ -48,9 +48,8 @@ static void journal_line(struct machine *m, const char *node, unsigned level, ui
 		m->log_fd = -1;
 	}
 	line[n - 1] = '\0';
-	free(m->log_lines[m->log_next]);
-	m->log_lines[m->log_next] = line;
-	m->log_next = (m->log_next + 1) % MACHINE_LOG_LINES;
+	free(m->log_lines[m->log_lines_ever % MACHINE_LOG_LINES]);
+	m->log_lines[m->log_lines_ever++ % MACHINE_LOG_LINES] = line;
 }
 
 void journal_record(void *arg, const Mobo__V1__LogRecord *rec)
@@ -69,6 +68,66 @@ void journal_record(void *arg, const Mobo__V1__LogRecord *rec)
 void journal_own(void *arg, enum mobo_log_level level, uint64_t ts_ns, const char *line)
 {
 	journal_line(arg, "machine", level, ts_ns, line);
+}
+
+/* Our stderr where it is a file, as the registry makes it; -1. */
+static int open_stderr(off_t *len)
+{
+	int fd = open("/proc/self/fd/2", O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	struct stat st;
+
+	if (fd >= 0 && (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))) {
+		close(fd);
+		fd = -1;
+	}
+	*len = fd >= 0 ? st.st_size : 0;
+	return fd;
+}
+
+struct journal_mark journal_mark(const struct machine *m)
+{
+	struct journal_mark mark = { .lines = m->log_lines_ever };
+	int fd = open_stderr(&mark.stderr_len);
+
+	if (fd >= 0) {
+		close(fd);
+	}
+	return mark;
+}
+
+void journal_first_error(const struct machine *m, struct journal_mark since, const char *name,
+			 char *text, size_t len)
+{
+	char mark[64], words[4096];
+	uint64_t n = MOBO_MIN(m->log_lines_ever - since.lines, (uint64_t)MACHINE_LOG_LINES);
+	off_t end;
+	int fd;
+
+	*text = '\0';
+	snprintf(mark, sizeof(mark), " error   %s: ", name);
+	for (uint64_t i = m->log_lines_ever - n; i < m->log_lines_ever; i++) {
+		const char *at = strstr(m->log_lines[i % MACHINE_LOG_LINES], mark);
+
+		if (at) {
+			snprintf(text, len, "%s", at + strlen(mark));
+			return;
+		}
+	}
+	/* What it said before it was on the bus. */
+	fd = open_stderr(&end);
+	if (fd >= 0) {
+		ssize_t got = pread(fd, words, sizeof(words) - 1, since.stderr_len);
+		char *at;
+
+		words[MOBO_MAX(got, (ssize_t)0)] = '\0';
+		snprintf(mark, sizeof(mark), " %s error: ", name);
+		at = strstr(words, mark);
+		if (at) {
+			at += strlen(mark);
+			snprintf(text, len, "%.*s", (int)strcspn(at, "\n"), at);
+		}
+		close(fd);
+	}
 }
 
 void journal_close(struct machine *m)

@@ -57,6 +57,12 @@ struct part_fd {
 	int fd; /* kept open for a restart */
 };
 
+/* A place in the merged log and in our stderr. */
+struct journal_mark {
+	uint64_t lines;
+	off_t stderr_len;
+};
+
 /* One child process. */
 struct part {
 	struct machine *machine;
@@ -75,6 +81,7 @@ struct part {
 	bool in_engine; /* the engine knows it: a restart only says so */
 	bool awaited; /* a reset waits until it is ready */
 	bool sandboxed;
+	struct journal_mark started; /* where its words begin */
 	pid_t pid;
 	int sock; /* our end of its descriptor 3; -1 */
 	struct mobo_watch *child, *timeout;
@@ -114,7 +121,7 @@ struct machine {
 
 	/* Merged log: a ring of lines, and logs/machine.log. */
 	char *log_lines[MACHINE_LOG_LINES];
-	unsigned log_next;
+	uint64_t log_lines_ever; /* the next one goes to this place, modulo */
 	int log_fd;
 	struct mobo_watch *signals[3];
 	struct external externals[EXTERNAL_MAX];
@@ -189,6 +196,10 @@ void procstat_read(pid_t pid, uint64_t *cpu_ns, uint64_t *pss_bytes);
 void journal_open(struct machine *m);
 void journal_record(void *arg, const Mobo__V1__LogRecord *rec);
 void journal_own(void *arg, enum mobo_log_level level, uint64_t ts_ns, const char *line);
+struct journal_mark journal_mark(const struct machine *m);
+/* The first error of a part since then, which is the cause of those after it; "": none. */
+void journal_first_error(const struct machine *m, struct journal_mark since, const char *name,
+			 char *text, size_t len);
 void journal_close(struct machine *m);
 
 #endif

@@ -280,6 +280,7 @@ int part_spawn(struct part *p, bool restarted, struct mobo_error *err)
 		pair[1] = moved;
 	}
 	mobo_hub_expect(p->machine->hub, roles[p->kind], p->name, p->token);
+	p->started = journal_mark(p->machine);
 	ret = spawn_process(p, path, pair[1], err);
 	close(pair[1]);
 	if (ret < 0) {

@@ -200,12 +200,16 @@ void machine_part_ready(struct part *p, bool sandboxed)
 	machine_awaited(p, NULL);
 }
 
-static void describe_exit(char *text, size_t len, int status)
+/* A process that ended by itself has said why. */
+static void describe_exit(struct part *p, char *text, size_t len, int status)
 {
+	char words[160] = "";
+
 	if (WIFSIGNALED(status)) {
 		snprintf(text, len, "signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
 	} else {
-		snprintf(text, len, "exit status %d", WEXITSTATUS(status));
+		journal_first_error(p->machine, p->started, p->name, words, sizeof(words));
+		snprintf(text, len, "exit status %d%s%s", WEXITSTATUS(status), *words ? ": " : "", words);
 	}
 }
 
@@ -265,7 +269,7 @@ void machine_part_exited(struct part *p, int status)
 {
 	struct machine *m = p->machine;
 	struct mobo_error err = { 0 };
-	char how[64], reason[MACHINE_REASON_LEN];
+	char how[192], reason[MACHINE_REASON_LEN];
 	bool was_ready = p->state == PART_READY;
 
 	p->state = PART_LOST;
@@ -275,7 +279,7 @@ void machine_part_exited(struct part *p, int status)
 	    m->state == MOBO__V1__MACHINE_STATE__CRASHED) {
 		return; /* asked to */
 	}
-	describe_exit(how, sizeof(how), status);
+	describe_exit(p, how, sizeof(how), status);
 	if (p->external) {
 		external_exited(p, how);
 		return;

@@ -487,7 +487,7 @@ static void serve_log(void *arg, struct mobo_request *r, const ProtobufCMessage 
 	size_t n = 0;
 
 	for (unsigned i = 0; i < MACHINE_LOG_LINES; i++) {
-		char *line = m->log_lines[(m->log_next + i) % MACHINE_LOG_LINES];
+		char *line = m->log_lines[(m->log_lines_ever + i) % MACHINE_LOG_LINES];
 
 		if (line) {
 			ptr[n++] = line;
