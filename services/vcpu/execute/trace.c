@@ -69,6 +69,7 @@ static void *arena_alloc(struct interp *in, size_t size)
 static void arena_empty(struct interp *in)
 {
 	memset(in->hash, 0, sizeof(in->hash));
+	memset(in->last, 0, sizeof(in->last));
 	memset(in->pages, 0, sizeof(in->pages));
 	in->arena_used = 0;
 	in->flush = false;
@@ -433,8 +434,12 @@ static void trace_kill(struct trace *t)
 
 static void hash_remove(struct interp *in, struct trace *t)
 {
-	struct trace **p = &in->hash[trace_hash(t->gpa, t->mode)];
+	unsigned bucket = trace_hash(t->gpa, t->mode);
+	struct trace **p = &in->hash[bucket];
 
+	if (in->last[bucket].trace == t) {
+		in->last[bucket] = (struct trace_slot){0};
+	}
 	while (*p != t) {
 		p = &(*p)->next;
 	}
@@ -545,6 +550,7 @@ void trace_flush_all(struct vcpu *v)
 			trace_kill(t);
 		}
 		in->hash[h] = NULL;
+		in->last[h] = (struct trace_slot){0};
 	}
 	memset(in->pages, 0, sizeof(in->pages));
 	in->flush = true;
