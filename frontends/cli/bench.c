@@ -12,7 +12,7 @@
 
 #include "bench.h"
 
-enum { QUICK_SCALE = 40, FULL_SCALE = 200, FULL_ROUNDS = 3 };
+enum { QUICK_SCALE = 40, FULL_SCALE = 100, FULL_ROUNDS = 3 };
 
 static const struct {
 	const char *name;
@@ -73,7 +73,10 @@ static bool find_kernel(struct bench *b)
 	bool found = false;
 
 	snprintf(pattern[0], PATH_MAX, "%s%s/mobo/tests/linux-image-cloud-amd64/boot/vmlinuz-*",
-		 cache && *cache ? cache : home ? home : "", cache && *cache ? "" : "/.cache");
+		 cache && *cache ? cache
+		 : home		 ? home
+				 : "",
+		 cache && *cache ? "" : "/.cache");
 	snprintf(pattern[1], PATH_MAX, "/boot/vmlinuz-*cloud-amd64");
 	snprintf(pattern[2], PATH_MAX, "/boot/vmlinuz-*");
 	for (unsigned i = 0; i < 3 && !found; i++) {
@@ -125,15 +128,16 @@ static void describe_host(struct bench *b)
 	json_object_object_add(o, "cpus", json_object_new_int64(sysconf(_SC_NPROCESSORS_ONLN)));
 	json_object_object_add(o, "kernel", json_object_new_string(u.release));
 	json_object_object_add(o, "mobo", json_object_new_string(MOBO_VERSION));
-	bench_say(b, "Host: %s, %ld CPUs, Linux %s; mobo %s", cpu, sysconf(_SC_NPROCESSORS_ONLN), u.release,
-		  MOBO_VERSION);
+	bench_say(b, "Host: %s, %ld CPUs, Linux %s; mobo %s", cpu, sysconf(_SC_NPROCESSORS_ONLN),
+		  u.release, MOBO_VERSION);
 	if (b->with[PEER_TCG]) {
 		first_line("qemu-system-x86_64 --version", text, sizeof(text));
 		bench_say(b, "; %s", text);
 		json_object_object_add(o, "tcg", json_object_new_string(text));
 	}
 	if (b->with[PEER_BOCHS]) {
-		first_line("bochs --help 2>&1 | grep -o 'Bochs.*Emulator [0-9.]*'", text, sizeof(text));
+		first_line("bochs --help 2>&1 | grep -o 'Bochs.*Emulator [0-9.]*'", text,
+			   sizeof(text));
 		bench_say(b, "; %s", text);
 		json_object_object_add(o, "bochs", json_object_new_string(text));
 	}
@@ -161,7 +165,8 @@ static void check_peers(struct bench *b)
 	for (unsigned p = 0; p < N_PEERS; p++) {
 		if (b->with[p] && !bench_peer_present(p, &why)) {
 			bench_say(b, "%s is left out: %s\n", bench_peer_names[p], why);
-			json_object_object_add(skipped, bench_peer_names[p], json_object_new_string(why));
+			json_object_object_add(skipped, bench_peer_names[p],
+					       json_object_new_string(why));
 			b->with[p] = false;
 		}
 	}
@@ -179,13 +184,15 @@ static int prepare(struct bench *b, bool linux_guest)
 		return cli_fail(b->cli, CLI_FAILED, "cannot make a folder in /tmp");
 	}
 	if (linux_guest && !find_guest(b)) {
-		return cli_fail(b->cli, CLI_FAILED,
-				"bench-guest is neither installed nor in this build tree; build the tests");
+		return cli_fail(
+			b->cli, CLI_FAILED,
+			"bench-guest is neither installed nor in this build tree; build the tests");
 	}
 	if (linux_guest && !b->kernel[0] && !find_kernel(b)) {
-		return cli_fail(b->cli, CLI_FAILED,
-				"no Linux kernel for the guest: say --kernel FILE (`apt-get download "
-				"linux-image-cloud-amd64`, `dpkg -x` it)");
+		return cli_fail(
+			b->cli, CLI_FAILED,
+			"no Linux kernel for the guest: say --kernel FILE (`apt-get download "
+			"linux-image-cloud-amd64`, `dpkg -x` it)");
 	}
 	if (linux_guest && access(b->kernel, R_OK) != 0) {
 		return cli_fail(b->cli, CLI_FAILED, "cannot read the kernel %s", b->kernel);
@@ -198,7 +205,8 @@ static int prepare(struct bench *b, bool linux_guest)
 	if (r == 0 && linux_guest) {
 		r = bench_make_initrd(path, b->guest);
 	}
-	return r ? cli_fail(b->cli, CLI_FAILED, "cannot write to %s: %s", b->dir, strerror(-r)) : CLI_OK;
+	return r ? cli_fail(b->cli, CLI_FAILED, "cannot write to %s: %s", b->dir, strerror(-r))
+		 : CLI_OK;
 }
 
 static void clean_up(struct bench *b)
@@ -224,7 +232,7 @@ static bool wanted(const char *suite, int n, char **names)
 
 static int parse(struct bench *b, int argc, char **argv)
 {
-	static const struct option options[] = {{"quick", 0, NULL, 'q'}, {"peer", 1, NULL, 'p'},
+	static const struct option options[] = {{"quick", 0, NULL, 'q'},  {"peer", 1, NULL, 'p'},
 						{"kernel", 1, NULL, 'k'}, {"scale", 1, NULL, 's'},
 						{"rounds", 1, NULL, 'r'}, {0}};
 	bool peers = false;
@@ -240,7 +248,8 @@ static int parse(struct bench *b, int argc, char **argv)
 		case 'p':
 			peers = true;
 			if (!choose_peer(b, optarg)) {
-				return cli_fail(b->cli, CLI_USAGE, "no peer is called `%s`: native, tcg, bochs",
+				return cli_fail(b->cli, CLI_USAGE,
+						"no peer is called `%s`: native, tcg, bochs",
 						optarg);
 			}
 			break;
@@ -261,7 +270,8 @@ static int parse(struct bench *b, int argc, char **argv)
 			known = known || strcmp(argv[i], suites[k].name) == 0;
 		}
 		if (!known) {
-			return cli_fail(b->cli, CLI_USAGE, "no suite is called `%s`: guest, start, idle, io, bus",
+			return cli_fail(b->cli, CLI_USAGE,
+					"no suite is called `%s`: guest, start, idle, io, bus",
 					argv[i]);
 		}
 	}
@@ -285,11 +295,12 @@ int cmd_bench(struct cli *cli, int argc, char **argv)
 	check_peers(b);
 	describe_host(b);
 	for (unsigned i = 0; i < MOBO_ARRAY_LEN(suites); i++) {
-		linux_guest = linux_guest ||
-			      (suites[i].linux_guest && wanted(suites[i].name, argc - optind, argv + optind));
+		linux_guest = linux_guest || (suites[i].linux_guest &&
+					      wanted(suites[i].name, argc - optind, argv + optind));
 	}
 	status = prepare(b, linux_guest);
-	for (unsigned i = 0; i < MOBO_ARRAY_LEN(suites) && status == CLI_OK && !cli->interrupted; i++) {
+	for (unsigned i = 0; i < MOBO_ARRAY_LEN(suites) && status == CLI_OK && !cli->interrupted;
+	     i++) {
 		if (wanted(suites[i].name, argc - optind, argv + optind)) {
 			status = suites[i].run(b);
 		}

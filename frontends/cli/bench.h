@@ -22,7 +22,7 @@ struct bench {
 	bool quick, with[N_PEERS];
 	unsigned scale, rounds;
 	char kernel[PATH_MAX], guest[PATH_MAX]; /* "" where there is none */
-	char dir[64]; /* of this run; removed at its end */
+	char dir[64];				/* of this run; removed at its end */
 	json_object *out;
 };
 
@@ -41,7 +41,7 @@ struct subject {
 /* How a subject spent a while. */
 struct spent {
 	uint64_t cpu_ns, switches; /* voluntary ones */
-	uint64_t pss; /* bytes, without the guest's RAM, now */
+	uint64_t pss;		   /* bytes, without the guest's RAM, now */
 	unsigned n_processes;
 };
 
@@ -64,8 +64,9 @@ bool bench_peer_present(enum bench_peer peer, const char **why);
 int bench_start(struct bench *b, struct subject *s, enum bench_peer peer, enum bench_what what,
 		const char *args);
 /*
- * The next line of the console, without its end, that contains `wanted` at its start ("" takes any);
- * false at the time-out or its end. A single byte is a line for RUN_FIRMWARE and RUN_BOOT_DISK.
+ * The next line of the console, without its end, that contains `wanted` at its start ("" takes
+ * any); false at the time-out or its end. A single byte is a line for RUN_FIRMWARE and
+ * RUN_BOOT_DISK.
  */
 bool bench_line(struct bench *b, struct subject *s, const char *wanted, char *line, size_t len,
 		unsigned timeout_s);

@@ -7,15 +7,17 @@
 
 #include "bench.h"
 
-/* One member in the "newc" format (cpio(5)): hexadecimal header, name and data, each padded to 4. */
+/* One member in the "newc" format (cpio(5)): hexadecimal header, name and data, each padded to 4.
+ */
 static void add_member(FILE *f, const char *name, unsigned mode, const void *data, size_t len)
 {
 	static const char zeros[4];
 	unsigned name_len = (unsigned)strlen(name) + 1;
 
-	/* magic ino mode uid gid nlink mtime filesize devmajor devminor rdevmajor rdevminor namesize check */
-	fprintf(f, "070701%08X%08X%08X%08X%08X%08X%08zX%08X%08X%08X%08X%08X%08X", 1, mode, 0, 0, 1, 0,
-		len, 0, 0, 0, 0, name_len, 0);
+	/* magic ino mode uid gid nlink mtime filesize devmajor devminor rdevmajor rdevminor
+	 * namesize check */
+	fprintf(f, "070701%08X%08X%08X%08X%08X%08X%08zX%08X%08X%08X%08X%08X%08X", 1, mode, 0, 0, 1,
+		0, len, 0, 0, 0, 0, name_len, 0);
 	fwrite(name, 1, name_len, f);
 	fwrite(zeros, 1, -(110 + name_len) & 3, f);
 	fwrite(data, 1, len, f);

@@ -46,10 +46,11 @@ bool bench_peer_present(enum bench_peer peer, const char **why)
 	case PEER_NATIVE: break;
 	case PEER_TCG: *why = in_path(QEMU) ? NULL : QEMU " is not installed"; break;
 	case PEER_BOCHS:
-		*why = !in_path("bochs")	   ? "bochs is not installed"
-		       : !in_path("grub-mkrescue") ? "grub-mkrescue is not installed (grub-common, grub-pc-bin)"
-		       : !in_path("xorriso")	   ? "xorriso is not installed"
-						   : NULL;
+		*why = !in_path("bochs") ? "bochs is not installed"
+		       : !in_path("grub-mkrescue")
+			       ? "grub-mkrescue is not installed (grub-common, grub-pc-bin)"
+		       : !in_path("xorriso") ? "xorriso is not installed"
+					     : NULL;
 		break;
 	case N_PEERS: break;
 	}
@@ -98,9 +99,10 @@ static void mobo_command(struct bench *b, char **argv, enum bench_what what, cha
 
 static void qemu_command(struct bench *b, char **argv, enum bench_what what, char *append)
 {
-	static const char *const common[] = {QEMU,	 "-accel",  "tcg",	"-machine", "pc",
-					     "-nodefaults", "-vga", "std",	"-display", "none",
-					     "-serial",	 "stdio", "-no-reboot", "-m"};
+	static const char *const common[] = {QEMU,	   "-accel",	  "tcg",     "-machine",
+					     "pc",	   "-nodefaults", "-vga",    "std",
+					     "-display",   "none",	  "-serial", "stdio",
+					     "-no-reboot", "-m"};
 	static char memory[16], path[PATH_MAX + 64];
 	unsigned i = 0;
 
@@ -125,7 +127,8 @@ static void qemu_command(struct bench *b, char **argv, enum bench_what what, cha
 		argv[i++] = path;
 		break;
 	case RUN_BOOT_DISK:
-		snprintf(path, sizeof(path), "file=%s/boot.img,format=raw,if=ide,file.locking=off", b->dir);
+		snprintf(path, sizeof(path), "file=%s/boot.img,format=raw,if=ide,file.locking=off",
+			 b->dir);
 		argv[i++] = (char *)"-drive";
 		argv[i++] = path;
 		break;
@@ -138,21 +141,25 @@ static int bochs_command(struct bench *b, char **argv, const char *append)
 {
 	static char script[4096 + 6 * PATH_MAX];
 
-	snprintf(script, sizeof(script),
-		 "set -e; cd '%s'; rm -rf iso bochs.out; mkdir -p iso/boot/grub; cp '%s' iso/kernel\n"
-		 "cp initrd iso/initrd\n"
-		 "printf 'set timeout=0\\nmenuentry x {\\nlinux /kernel %s\\ninitrd /initrd\\n}\\n' "
-		 "> iso/boot/grub/grub.cfg\n"
-		 "grub-mkrescue -o bochs.iso iso > grub.log 2>&1; : > bochs.out\n"
-		 "{ echo 'display_library: nogui'; echo 'memory: guest=%d, host=%d'\n"
-		 "echo 'romimage: file=/usr/share/bochs/BIOS-bochs-latest'\n"
-		 "echo 'vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest'\n"
-		 "echo 'ata0-master: type=cdrom, path=bochs.iso, status=inserted'; echo 'boot: cdrom'\n"
-		 "echo 'com1: enabled=1, mode=file, dev=bochs.out'; echo 'log: bochs.log'\n"
-		 "echo 'clock: sync=none'; echo 'cpu: model=corei5_lynnfield_750, ips=100000000'; echo 'panic: action=fatal'; } "
-		 "> bochsrc\n"
-		 "tail -s 0.02 -f bochs.out & echo c | exec bochs -q -f bochsrc > bochs.ui 2>&1",
-		 b->dir, b->kernel, append, BENCH_MEMORY_MB, BENCH_MEMORY_MB);
+	snprintf(
+		script, sizeof(script),
+		"set -e; cd '%s'; rm -rf iso bochs.out; mkdir -p iso/boot/grub; cp '%s' "
+		"iso/kernel\n"
+		"cp initrd iso/initrd\n"
+		"printf 'set timeout=0\\nmenuentry x {\\nlinux /kernel %s\\ninitrd /initrd\\n}\\n' "
+		"> iso/boot/grub/grub.cfg\n"
+		"grub-mkrescue -o bochs.iso iso > grub.log 2>&1; : > bochs.out\n"
+		"{ echo 'display_library: nogui'; echo 'memory: guest=%d, host=%d'\n"
+		"echo 'romimage: file=/usr/share/bochs/BIOS-bochs-latest'\n"
+		"echo 'vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest'\n"
+		"echo 'ata0-master: type=cdrom, path=bochs.iso, status=inserted'; echo 'boot: "
+		"cdrom'\n"
+		"echo 'com1: enabled=1, mode=file, dev=bochs.out'; echo 'log: bochs.log'\n"
+		"echo 'clock: sync=none'; echo 'cpu: model=corei5_lynnfield_750, ips=100000000'; "
+		"echo 'panic: action=fatal'; } "
+		"> bochsrc\n"
+		"tail -s 0.02 -f bochs.out & echo c | exec bochs -q -f bochsrc > bochs.ui 2>&1",
+		b->dir, b->kernel, append, BENCH_MEMORY_MB, BENCH_MEMORY_MB);
 	argv[0] = (char *)"sh";
 	argv[1] = (char *)"-c";
 	argv[2] = script;
@@ -435,7 +442,8 @@ static uint64_t own_memory(pid_t pid)
 	snprintf(path, sizeof(path), "/proc/%d/smaps", pid);
 	f = fopen(path, "r");
 	while (f && fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%lx-%lx", &start, &end) == 2 && strchr(line, '-') < strchr(line, ' ')) {
+		if (sscanf(line, "%lx-%lx", &start, &end) == 2 &&
+		    strchr(line, '-') < strchr(line, ' ')) {
 			size = (end - start) / 1024;
 			ram = size == ram_kb || strstr(line, "/memfd:ram") != NULL;
 		} else if (sscanf(line, "Pss: %lu kB", &v) == 1 && !ram) {

@@ -128,12 +128,14 @@ static void guest_row(const struct bench *b, const char *name, const double *cpu
 	printf("%-10s", name);
 	for (unsigned p = 0; p < N_PEERS; p++) {
 		if (b->with[p]) {
-			printf(" %10s", cell(t[p], sizeof(t[p]), cpu[p] < 0.1 ? "%.4f" : "%.3f", cpu[p]));
+			printf(" %10s",
+			       cell(t[p], sizeof(t[p]), cpu[p] < 0.1 ? "%.4f" : "%.3f", cpu[p]));
 		}
 	}
 	for (unsigned p = 0; p < N_PEERS; p++) {
 		if (b->with[p] && b->with[PEER_NATIVE] && p != PEER_NATIVE) {
-			printf(" %8s", cell(r[p], sizeof(r[p]), "%.1fx", cpu[p] / cpu[PEER_NATIVE]));
+			printf(" %8s",
+			       cell(r[p], sizeof(r[p]), "%.1fx", cpu[p] / cpu[PEER_NATIVE]));
 		}
 	}
 	for (unsigned p = PEER_TCG; p < N_PEERS; p++) {
@@ -190,7 +192,8 @@ static bool sums_equal(const struct bench *b, const struct test *t)
 /* Geometric means by class, of the times: their ratios are the means of the ratios. */
 static void class_rows(const struct bench *b, const struct results *r, json_object *out)
 {
-	static const char *const classes[] = {"integer", "fp", "memory", "string", "atomic", "system", "code"};
+	static const char *const classes[] = {"integer", "fp",	   "memory", "string",
+					      "atomic",	 "system", "code"};
 
 	bench_say(b, "\nGeometric means by class\n");
 	for (unsigned c = 0; c < MOBO_ARRAY_LEN(classes); c++) {
@@ -213,7 +216,8 @@ static void class_rows(const struct bench *b, const struct results *r, json_obje
 			}
 			mean[p] = n > 0 ? exp(sum / n) : NAN;
 			if (!isnan(mean[p])) {
-				json_object_object_add(o, bench_peer_names[p], json_object_new_double(mean[p]));
+				json_object_object_add(o, bench_peer_names[p],
+						       json_object_new_double(mean[p]));
 			}
 		}
 		guest_row(b, classes[c], mean, "");
@@ -240,7 +244,8 @@ static int show_guest(struct bench *b, struct results *r)
 			memcpy(v, t->cpu[p], sizeof(v));
 			cpu[p] = t->n[p] ? bench_median(v, t->n[p]) : NAN;
 			if (t->n[p]) {
-				json_object_object_add(o, bench_peer_names[p], json_object_new_double(cpu[p]));
+				json_object_object_add(o, bench_peer_names[p],
+						       json_object_new_double(cpu[p]));
 			}
 		}
 		json_object_object_add(o, "equal", json_object_new_boolean(same));
@@ -285,9 +290,11 @@ int bench_guest(struct bench *b)
 	for (unsigned round = 0; round < b->rounds && status == CLI_OK; round++) {
 		for (unsigned p = 0; p < N_PEERS && status == CLI_OK; p++) {
 			if (b->with[p] && !run_workloads(b, p, r)) {
-				status = cli_fail(b->cli, b->cli->interrupted ? CLI_INTERRUPTED : CLI_FAILED,
-						  "%s did not come to the end of the workloads",
-						  bench_peer_names[p]);
+				status =
+					cli_fail(b->cli,
+						 b->cli->interrupted ? CLI_INTERRUPTED : CLI_FAILED,
+						 "%s did not come to the end of the workloads",
+						 bench_peer_names[p]);
 			}
 		}
 	}
@@ -312,7 +319,8 @@ int bench_startup(struct bench *b)
 	unsigned rounds = b->quick ? 3 : 9;
 	json_object *out = json_object_new_object();
 
-	bench_say(b, "\nStart, wall milliseconds (median of %u)\n%-36s %10s %10s\n", rounds, "", "mobo", "tcg");
+	bench_say(b, "\nStart, wall milliseconds (median of %u)\n%-36s %10s %10s\n", rounds, "",
+		  "mobo", "tcg");
 	for (unsigned i = 0; i < MOBO_ARRAY_LEN(points); i++) {
 		json_object *o = json_object_new_object();
 		double t[N_PEERS][BENCH_MAX_ROUNDS], m[N_PEERS];
@@ -329,7 +337,8 @@ int bench_startup(struct bench *b)
 				came = bench_start(b, &s, p, points[i].what, "") == 0 &&
 				       bench_byte(b, &s, points[i].byte, 60);
 				t[p][round ? round - 1 : 0] =
-					came ? (double)(mobo_monotonic_ns() - s.started_ns) / 1e6 : NAN;
+					came ? (double)(mobo_monotonic_ns() - s.started_ns) / 1e6
+					     : NAN;
 				bench_stop(&s);
 				if (!came) {
 					json_object_put(out);
@@ -344,7 +353,8 @@ int bench_startup(struct bench *b)
 			if (b->with[p] && (p == PEER_MOBO || p == PEER_TCG)) {
 				m[p] = bench_median(t[p], rounds);
 				bench_say(b, " %10.1f", m[p]);
-				json_object_object_add(o, bench_peer_names[p], json_object_new_double(m[p]));
+				json_object_object_add(o, bench_peer_names[p],
+						       json_object_new_double(m[p]));
 			}
 		}
 		bench_say(b, "\n");
@@ -361,8 +371,8 @@ int bench_idle(struct bench *b)
 	unsigned settle = b->quick ? 2 : 5, seconds = b->quick ? 5 : 20;
 	json_object *out = json_object_new_object();
 
-	bench_say(b, "\nAn idle Linux guest, all processes, over %u s\n%-10s %12s %12s %14s %10s\n", seconds, "",
-		  "CPU ms/10 s", "switches/s", "memory MB", "processes");
+	bench_say(b, "\nAn idle Linux guest, all processes, over %u s\n%-10s %12s %12s %14s %10s\n",
+		  seconds, "", "CPU ms/10 s", "switches/s", "memory MB", "processes");
 	for (unsigned p = 0; p < N_PEERS; p++) {
 		json_object *o;
 		struct subject s;
@@ -372,7 +382,8 @@ int bench_idle(struct bench *b)
 		if (!b->with[p] || p == PEER_NATIVE || p == PEER_BOCHS) {
 			continue;
 		}
-		if (bench_start(b, &s, p, RUN_LINUX, "idle") < 0 || !await_boot(b, &s, &wall, &cpu)) {
+		if (bench_start(b, &s, p, RUN_LINUX, "idle") < 0 ||
+		    !await_boot(b, &s, &wall, &cpu)) {
 			bench_stop(&s);
 			json_object_put(out);
 			return cli_fail(b->cli, CLI_FAILED, "%s did not boot", bench_peer_names[p]);
@@ -389,12 +400,14 @@ int bench_idle(struct bench *b)
 		o = json_object_new_object();
 		json_object_object_add(o, "cpu_ms_per_10s", json_object_new_double(cpu));
 		json_object_object_add(o, "switches_per_s",
-				       json_object_new_double((double)(after.switches - before.switches) / wall));
-		json_object_object_add(o, "memory_mb", json_object_new_double((double)after.pss / 1048576.0));
+				       json_object_new_double(
+					       (double)(after.switches - before.switches) / wall));
+		json_object_object_add(o, "memory_mb",
+				       json_object_new_double((double)after.pss / 1048576.0));
 		json_object_object_add(o, "processes", json_object_new_int((int)after.n_processes));
 		bench_say(b, "%-10s %12.1f %12.1f %14.1f %10u\n", bench_peer_names[p], cpu,
-			  (double)(after.switches - before.switches) / wall, (double)after.pss / 1048576.0,
-			  after.n_processes);
+			  (double)(after.switches - before.switches) / wall,
+			  (double)after.pss / 1048576.0, after.n_processes);
 		json_object_object_add(out, bench_peer_names[p], o);
 	}
 	json_object_object_add(b->out, "idle", out);

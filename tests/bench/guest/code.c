@@ -17,7 +17,8 @@ static void generate(uint8_t *at, uint32_t seed, unsigned n)
 	memcpy(at, start, sizeof(start));
 	at += sizeof(start);
 	while (n--) {
-		static const uint8_t step[] = {0x48, 0x05, 0, 0, 0, 0, 0x48, 0x35, 0, 0, 0, 0, 0x48, 0xc1, 0xc0, 7};
+		static const uint8_t step[] = {0x48, 0x05, 0, 0, 0,    0,    0x48, 0x35,
+					       0,    0,	   0, 0, 0x48, 0xc1, 0xc0, 7};
 		uint32_t a = seed >> 1, b = (seed = seed * 1664525 + 1013904223) >> 1;
 
 		memcpy(at, step, sizeof(step));
@@ -83,5 +84,8 @@ static uint64_t fresh(unsigned scale)
 }
 
 const struct workload code_workloads[] = {
-	{"smc", "code", smc}, {"coldcode", "code", coldcode}, {"trans", "code", fresh}, {0},
+	{"smc", "code", smc},
+	{"coldcode", "code", coldcode},
+	{"trans", "code", fresh},
+	{0},
 };

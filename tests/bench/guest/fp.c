@@ -124,5 +124,9 @@ static uint64_t simd(unsigned scale)
 }
 
 const struct workload fp_workloads[] = {
-	{"matmul", "fp", matmul}, {"nbody", "fp", nbody}, {"x87", "fp", x87}, {"simd", "fp", simd}, {0},
+	{"matmul", "fp", matmul},
+	{"nbody", "fp", nbody},
+	{"x87", "fp", x87},
+	{"simd", "fp", simd},
+	{0},
 };

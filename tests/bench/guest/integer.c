@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Integer workloads: lists, strings, hashes, sorting, an interpreter, calls, branches, big numbers. */
+/* Integer workloads: lists, strings, hashes, sorting, an interpreter, calls, branches, big numbers.
+ */
 #include <stdlib.h>
 #include <string.h>
 
@@ -56,9 +57,13 @@ static unsigned count_numbers(const char *text)
 			continue;
 		}
 		switch (state) {
-		case START: state = c == '+' || c == '-' ? SIGN : c >= '0' && c <= '9' ? DIGITS : BAD; break;
+		case START:
+			state = c == '+' || c == '-' ? SIGN : c >= '0' && c <= '9' ? DIGITS : BAD;
+			break;
 		case SIGN: state = c >= '0' && c <= '9' ? DIGITS : BAD; break;
-		case DIGITS: state = c == '.' ? FRACTION : c >= '0' && c <= '9' ? DIGITS : BAD; break;
+		case DIGITS:
+			state = c == '.' ? FRACTION : c >= '0' && c <= '9' ? DIGITS : BAD;
+			break;
 		case FRACTION: state = c >= '0' && c <= '9' ? FRACTION : BAD; break;
 		case BAD: break;
 		}
@@ -67,14 +72,17 @@ static unsigned count_numbers(const char *text)
 
 static uint64_t cmix(unsigned scale)
 {
-	static const char text[] = "5012,8874,-3.14,+122,abc,0.9.1,1e7,35.54400,-78,+,.1234500,-110,T0.3e-1F";
+	static const char text[] =
+		"5012,8874,-3.14,+122,abc,0.9.1,1e7,35.54400,-78,+,.1234500,-110,T0.3e-1F";
 	enum { NODES = 64, N = 12 };
 	struct node nodes[NODES], *head = NULL;
 	int16_t a[N][N], b[N][N];
 	uint16_t crc = 0xffff;
 
 	for (unsigned i = 0; i < NODES; i++) {
-		nodes[i] = (struct node){.next = head, .key = (uint16_t)(i * 37), .value = (uint16_t)i};
+		nodes[i] = (struct node){.next = head,
+					 .key = (uint16_t)(i * 37),
+					 .value = (uint16_t)i};
 		head = &nodes[i];
 	}
 	for (unsigned i = 0; i < N * N; i++) {
@@ -190,13 +198,13 @@ static void sha256_block(uint32_t h[8], const uint32_t k[64], const uint32_t blo
 	for (int i = 16; i < 64; i++) {
 		uint32_t x = w[i - 15], y = w[i - 2];
 
-		w[i] = w[i - 16] + w[i - 7] +
-		       (rotate_right(x, 7) ^ rotate_right(x, 18) ^ x >> 3) +
+		w[i] = w[i - 16] + w[i - 7] + (rotate_right(x, 7) ^ rotate_right(x, 18) ^ x >> 3) +
 		       (rotate_right(y, 17) ^ rotate_right(y, 19) ^ y >> 10);
 	}
 	for (int i = 0; i < 64; i++) {
 		uint32_t e = s[4], a = s[0];
-		uint32_t t1 = s[7] + (rotate_right(e, 6) ^ rotate_right(e, 11) ^ rotate_right(e, 25)) +
+		uint32_t t1 = s[7] +
+			      (rotate_right(e, 6) ^ rotate_right(e, 11) ^ rotate_right(e, 25)) +
 			      ((e & s[5]) ^ (~e & s[6])) + k[i] + w[i];
 		uint32_t t2 = (rotate_right(a, 2) ^ rotate_right(a, 13) ^ rotate_right(a, 22)) +
 			      ((a & s[1]) ^ (a & s[2]) ^ (s[1] & s[2]));
@@ -251,7 +259,8 @@ static uint64_t lz(unsigned scale)
 	for (unsigned i = 0; i < SIZE; i++) {
 		uint64_t r = next_random(&seed);
 
-		data[i] = r % 3 && i > 200 ? data[i - 1 - r / 7 % 200] : (uint8_t)('a' + r / 11 % 16);
+		data[i] =
+			r % 3 && i > 200 ? data[i - 1 - r / 7 % 200] : (uint8_t)('a' + r / 11 % 16);
 	}
 	for (unsigned round = 0; round < scale; round++) {
 		memset(head, 0xff, HASH * sizeof(*head));
@@ -263,7 +272,8 @@ static uint64_t lz(unsigned scale)
 			for (int c = head[slot]; c >= 0 && tries--; c = previous[c]) {
 				int len = 0;
 
-				while (i + len < SIZE && len < 64 && data[c + len] == data[i + len]) {
+				while (i + len < SIZE && len < 64 &&
+				       data[c + len] == data[i + len]) {
 					len++;
 				}
 				if (len > best) {
@@ -340,8 +350,10 @@ static uint64_t hash(unsigned scale)
 static uint64_t interp(unsigned scale)
 {
 	/* r0 += r1; r1 = r1 * 5 + 1; r2 ^= r0; if (r1 & 8) r2 += 3; loop */
-	static const uint8_t program[] = {0, 0, 1, 1, 1, 5, 2, 1, 1, 3, 2, 0, 4, 1, 8, 2, 2, 3, 5, 0, 0};
-	static const void *const ops[] = {&&add, &&multiply, &&increment, &&exclusive, &&skip, &&loop};
+	static const uint8_t program[] = {0, 0, 1, 1, 1, 5, 2, 1, 1, 3, 2,
+					  0, 4, 1, 8, 2, 2, 3, 5, 0, 0};
+	static const void *const ops[] = {&&add,       &&multiply, &&increment,
+					  &&exclusive, &&skip,	   &&loop};
 	uint64_t r[3] = {1, 2, 3}, left = scale * 20000ull;
 	const uint8_t *pc = program;
 
@@ -434,7 +446,8 @@ static uint64_t bignum(unsigned scale)
 			uint64_t carry = 0;
 
 			for (unsigned j = 0; j < N; j++) {
-				unsigned __int128 t = (unsigned __int128)a[i] * b[j] + out[i + j] + carry;
+				unsigned __int128 t =
+					(unsigned __int128)a[i] * b[j] + out[i + j] + carry;
 
 				out[i + j] = (uint64_t)t;
 				carry = (uint64_t)(t >> 64);
@@ -463,8 +476,8 @@ static uint64_t division(unsigned scale)
 }
 
 const struct workload integer_workloads[] = {
-	{"cmix", "integer", cmix},     {"dhry", "integer", dhry},	{"sha256", "integer", sha256},
-	{"lz", "integer", lz},	       {"qsort", "integer", sorting},	{"hash", "integer", hash},
-	{"interp", "integer", interp}, {"fib", "integer", fib},		{"branch", "integer", branch},
-	{"bignum", "integer", bignum}, {"div", "integer", division},	{0},
+	{"cmix", "integer", cmix},     {"dhry", "integer", dhry},     {"sha256", "integer", sha256},
+	{"lz", "integer", lz},	       {"qsort", "integer", sorting}, {"hash", "integer", hash},
+	{"interp", "integer", interp}, {"fib", "integer", fib},	      {"branch", "integer", branch},
+	{"bignum", "integer", bignum}, {"div", "integer", division},  {0},
 };

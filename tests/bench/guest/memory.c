@@ -61,7 +61,10 @@ static uint64_t strrep(unsigned scale)
 		const void *s = a;
 		size_t n = LEN / 8;
 
-		__asm__ volatile("rep stosq" : "+D"(d), "+c"(n) : "a"(0x0101010101010101ull * (round % 200 + 1)) : "memory");
+		__asm__ volatile("rep stosq"
+				 : "+D"(d), "+c"(n)
+				 : "a"(0x0101010101010101ull * (round % 200 + 1))
+				 : "memory");
 		a[LEN - 1 - round % 1000] = 0;
 		d = b;
 		n = LEN;

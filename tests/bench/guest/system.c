@@ -50,7 +50,8 @@ static uint64_t protect(unsigned scale)
 	uint64_t sum = 0;
 
 	for (unsigned i = 0; i < scale * 60; i++) {
-		if (mprotect(p, N * 4096, PROT_READ) || mprotect(p, N * 4096, PROT_READ | PROT_WRITE)) {
+		if (mprotect(p, N * 4096, PROT_READ) ||
+		    mprotect(p, N * 4096, PROT_READ | PROT_WRITE)) {
 			fail("mprotect");
 		}
 		for (unsigned k = 0; k < N; k++) {
@@ -236,8 +237,10 @@ static uint64_t sleeping(unsigned scale)
 }
 
 const struct workload system_workloads[] = {
-	{"syscall", "system", syscalls},   {"fault", "system", fault},	  {"mprotect", "system", protect},
-	{"fork", "system", fork_exit},	   {"forkexec", "system", fork_exec}, {"pipe", "system", pipes},
-	{"sigsegv", "system", sigsegv},	   {"file", "system", file},	  {"rdtsc", "clock", time_stamps},
-	{"cpuid", "clock", identify},	   {"sleep", "clock", sleeping},  {0},
+	{"syscall", "system", syscalls},   {"fault", "system", fault},
+	{"mprotect", "system", protect},   {"fork", "system", fork_exit},
+	{"forkexec", "system", fork_exec}, {"pipe", "system", pipes},
+	{"sigsegv", "system", sigsegv},	   {"file", "system", file},
+	{"rdtsc", "clock", time_stamps},   {"cpuid", "clock", identify},
+	{"sleep", "clock", sleeping},	   {0},
 };
