@@ -200,7 +200,7 @@ static int apply(const char *file, struct text *t, const struct mobo_settings_ch
 int mobo_settings_change(const char *file, const struct mobo_settings_change *changes, size_t n,
 			 struct mobo_error *err)
 {
-	struct mobo_error own;
+	struct mobo_error own = {0};
 	struct text t = {0};
 	char real[PATH_MAX];
 	struct stat st;
@@ -229,7 +229,7 @@ int mobo_settings_create(const char *file, const struct mobo_settings_change *ch
 				   "not here has its default.\n"
 				   "# `mobo show` lists the keys, `mobo set` changes them and keeps "
 				   "your comments.\n\n";
-	struct mobo_error own;
+	struct mobo_error own = {0};
 	struct text t = {strdup(head), strlen(head)};
 	int r;
 

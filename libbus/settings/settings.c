@@ -76,7 +76,7 @@ int mobo_settings_parse(const char *name, const char *text, size_t len, Mobo__V1
 
 int mobo_settings_load(const char *file, Mobo__V1__Settings **ret, struct mobo_error *err)
 {
-	struct mobo_error own;
+	struct mobo_error own = {0};
 	size_t len;
 	char *text;
 	int r;

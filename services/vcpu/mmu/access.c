@@ -184,11 +184,12 @@ static void page_write(struct vcpu *v, const struct tlb_page *p, unsigned off, c
 static uint64_t page_read_whole(struct vcpu *v, const struct tlb_page *p, unsigned off,
 				unsigned size)
 {
-	const uint8_t *from = p->r + off;
+	const uint8_t *from;
 
 	if (p->r == NULL) {
 		return board_mmio_read(v, p->gpa + off, size);
 	}
+	from = p->r + off;
 	switch (size) {
 	case 1: return *from;
 	case 2: return *(const unaligned_u16 *)from;
@@ -200,12 +201,13 @@ static uint64_t page_read_whole(struct vcpu *v, const struct tlb_page *p, unsign
 static void page_write_whole(struct vcpu *v, const struct tlb_page *p, unsigned off, unsigned size,
 			     uint64_t val)
 {
-	uint8_t *to = p->w + off;
+	uint8_t *to;
 
 	if (p->w == NULL) {
 		board_mmio_write(v, p->gpa + off, size, val);
 		return;
 	}
+	to = p->w + off;
 	switch (size) {
 	case 1: *to = (uint8_t)val; break;
 	case 2: *(unaligned_u16 *)to = (uint16_t)val; break;
