@@ -144,6 +144,9 @@ static void settle_ended(struct registry *reg)
 		if (m->pid) {
 			continue;
 		}
+		if (m->state != MOBO__V1__MACHINE_STATE__POWERED_OFF) {
+			machine_remove_sockets(m);
+		}
 		if (m->transient) {
 			folder_remove_all(m->folder);
 			machine_remove(m);

@@ -87,6 +87,8 @@ void machine_start(struct machine *m, struct mobo_request *r, bool paused);
 /* A report of the machine. */
 void machine_reported(struct machine *m, const Mobo__V1__ReportState *rep);
 /* Watches a process that was not started here. */
+/* What the hub of a killed machine left. */
+void machine_remove_sockets(const struct machine *m);
 void machine_watch(struct machine *m, int pid);
 
 /* -- adopt.c -- */

@@ -90,16 +90,13 @@ static void describe_end(int status, char text[80])
 	}
 }
 
-/* Its folder, and the sockets that a killed process left. */
-static void remove_transient(struct machine *m)
+void machine_remove_sockets(const struct machine *m)
 {
 	char dir[PATH_MAX];
 
-	folder_remove_all(m->folder);
 	if (mobo_hub_dir(dir, sizeof(dir), m->name, NULL) == 0) {
 		folder_remove_all(dir);
 	}
-	machine_remove(m);
 }
 
 static void process_ended(void *arg, int pid, int status)
@@ -119,6 +116,7 @@ static void process_ended(void *arg, int pid, int status)
 		machine_set_state(m, MOBO__V1__MACHINE_STATE__CRASHED,
 				  "mobo-machine ended without saying goodbye: %s%s%s", how,
 				  words[0] ? "; its last words: " : "", words);
+		machine_remove_sockets(m);
 	}
 	if (waiting) {
 		spawn_now(m); /* a start came while the last run was ending */
@@ -126,7 +124,8 @@ static void process_ended(void *arg, int pid, int status)
 	}
 	start_answer(m, MOBO__V1__CODE__FAILED_PRECONDITION);
 	if (m->transient) {
-		remove_transient(m);
+		folder_remove_all(m->folder);
+		machine_remove(m);
 	}
 	registry_idle_check(reg);
 }
