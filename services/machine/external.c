@@ -305,6 +305,7 @@ static void on_detached(void *arg, const struct mobo_result *res)
 	struct machine *m = e->part->machine;
 
 	(void)res;
+	e->detaching = false;
 	e->part->in_engine = false;
 	if (e->part->pid == 0) {
 		release(e);
@@ -320,7 +321,10 @@ static void detach(struct external *e)
 	struct machine *m = e->part->machine;
 	struct part *engine = part_find(m, "vcpu");
 
-	e->leaving = true;
+	if (e->detaching) {
+		return;
+	}
+	e->leaving = e->detaching = true;
 	e->part->state = PART_ATTACHED; /* no verb of the machine concerns it any more */
 	msg.slot = e->part->slot;
 	mobo_hub_call(m->hub, engine ? engine->node : 0, &msg.base, 0, on_detached, e);

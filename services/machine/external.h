@@ -31,6 +31,7 @@ struct external {
 	uint32_t slots[EXTERNAL_FUNCTIONS];
 	unsigned n_slots;
 	bool leaving;
+	bool detaching; /* the engine was asked and has not answered */
 	struct mobo_watch *timer;
 };
 
