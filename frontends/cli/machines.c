@@ -288,7 +288,6 @@ int cmd_delete(struct cli *cli, int argc, char **argv)
 		printf("delete these %zu files? [y/N] ", files->n_paths);
 		fflush(stdout);
 		yes = fgets(answer, sizeof(answer), stdin) && (*answer == 'y' || *answer == 'Y');
-		dry = !yes;
 		if (yes) {
 			cli_free(files);
 			files = NULL;
