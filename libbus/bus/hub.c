@@ -6,7 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "hub.h"
@@ -134,22 +136,53 @@ static void conn_event(void *arg, unsigned event, int fd)
 	hub_connection_lost(arg, fd);
 }
 
+/*
+ * We bind and listen, libzmq gets the socket: what it binds by itself it unlinks some time after
+ * closing, when the path may be the next hub's already. -errno.
+ */
+static int listen_at(const char *path)
+{
+	struct sockaddr_un sa = {.sun_family = AF_UNIX};
+	int fd, r;
+
+	if (strlen(path) >= sizeof(sa.sun_path)) {
+		return -ENAMETOOLONG;
+	}
+	strcpy(sa.sun_path, path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	unlink(path); /* of a dead owner: the directory's lock is ours */
+	if (fd < 0 || bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || listen(fd, 128) < 0) {
+		r = -errno;
+		if (fd >= 0) {
+			close(fd);
+		}
+		return r;
+	}
+	return fd;
+}
+
 static int bind_one(struct mobo_hub *hub, struct zsock **ret, const struct zsock_options *zopt,
 		    const char *file, char endpoint[128], int given_fd, struct mobo_error *err)
 {
-	int r, n = snprintf(endpoint, 128, "ipc://%s/%s", hub->dir, file);
+	char path[PATH_MAX];
+	int fd = given_fd, r;
 
-	if (n >= 113) { /* sun_path */
-		return mobo_error_set(err, ENAMETOOLONG, "path of a socket is too long: %s/%s",
-				      hub->dir, file);
+	snprintf(path, sizeof(path), "%s/%s", hub->dir, file);
+	if (!fd) {
+		fd = listen_at(path);
 	}
+	if (fd < 0) {
+		return mobo_error_set(err, -fd, "cannot listen at %s: %s", path, strerror(-fd));
+	}
+	snprintf(endpoint, 128, "ipc://%.120s", path);
 	r = zsock_create(ret, hub->loop, zopt);
-	if (r == 0 && given_fd) {
-		zmq_setsockopt(zsock_handle(*ret), ZMQ_USE_FD, &given_fd, sizeof(given_fd));
+	r = r < 0 ? r : zsock_use_fd(*ret, fd);
+	if (r < 0) {
+		close(fd);
+	} else {
+		r = zsock_bind(*ret, endpoint);
 	}
-	r = r < 0 ? r : zsock_bind(*ret, endpoint); /* replaces what a dead owner left */
-	return r < 0 ? mobo_error_set(err, -r, "cannot listen at %s: %s", endpoint, strerror(-r)) :
-		       0;
+	return r < 0 ? mobo_error_set(err, -r, "cannot listen at %s: %s", path, strerror(-r)) : 0;
 }
 
 static int make_sockets(struct mobo_hub *hub, struct mobo_error *err)

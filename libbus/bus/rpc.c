@@ -19,6 +19,7 @@ struct rpc_call {
 	struct mobo_watch *timer;
 	uint8_t *body; /* to send again */
 	size_t len;
+	bool sent; /* else it waits for a connection */
 	/* Failed before it was sent: the callback comes from the loop all the same. */
 	Mobo__V1__Code failed;
 	char failed_text[160];
@@ -92,13 +93,16 @@ static void call_timeout(void *arg)
 static int call_send(struct rpc_call *call)
 {
 	Mobo__V1__Hdr hdr = MOBO__V1__HDR__INIT;
+	int r;
 
 	hdr.kind = MOBO__V1__KIND__REQ;
 	hdr.corr = call->corr;
 	hdr.type = call->type;
 	hdr.dst = call->node;
 	hdr.deadline_ns = call->deadline_ns;
-	return call->rpc->send(call->rpc->arg, call->node, &hdr, call->body, call->len);
+	r = call->rpc->send(call->rpc->arg, call->node, &hdr, call->body, call->len);
+	call->sent = call->sent || r == 0;
+	return r;
 }
 
 static void call_fail_later(struct rpc_call *call, Mobo__V1__Code code, const char *text)
@@ -347,15 +351,13 @@ void rpc_fail_all(struct rpc *rpc, Mobo__V1__Code code, const char *why)
 
 void rpc_resend(struct rpc *rpc, bool same)
 {
-	if (!same) {
-		fail_marked(rpc, MOBO__V1__CODE__UNAVAILABLE,
-			    "the peer was started anew: what was asked may or may not be done",
-			    true, 0);
-		return;
-	}
 	for (unsigned i = 0; i < RPC_BUCKETS; i++) {
 		for (struct rpc_call *c = rpc->calls[i]; c; c = c->next) {
-			if (!c->failed) {
+			if (!c->failed && c->sent && !same) {
+				call_fail_later(c, MOBO__V1__CODE__UNAVAILABLE,
+						"the peer was started anew: what was asked may or "
+						"may not be done");
+			} else if (!c->failed) {
 				call_send(c);
 			}
 		}

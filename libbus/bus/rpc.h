@@ -67,7 +67,7 @@ bool rpc_incoming(struct rpc *rpc, const struct rpc_sender *from, const Mobo__V1
 		  const void *body, size_t len);
 /* A node went away: calls to it fail, its requests count as cancelled. */
 void rpc_node_gone(struct rpc *rpc, uint32_t node, const char *why);
-/* The connection came back; same: to the same hub. Else waiting calls fail. */
+/* The connection came back; same: to the same hub. Else calls that had been sent fail. */
 void rpc_resend(struct rpc *rpc, bool same);
 /* All waiting calls fail; their requests count as cancelled. */
 void rpc_fail_all(struct rpc *rpc, Mobo__V1__Code code, const char *why);

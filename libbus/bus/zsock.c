@@ -9,7 +9,10 @@
 #include "mobo/bus.h"
 #include "zsock.h"
 
-enum { MONITOR_BATCH = 32 };
+enum {
+	MONITOR_BATCH = 32,
+	RECONNECT_NEVER_MS = 1 << 29, /* six days; libzmq adds as much again at most */
+};
 
 struct zsock {
 	struct mobo_loop *loop;
@@ -243,7 +246,9 @@ static bool before_sleep(void *arg)
 		monitor_pass_on(s);
 	}
 	if (!s->destroyed && s->opt.ready) {
-		s->opt.ready(s->opt.arg, events_of(s->handle) & ZMQ_POLLOUT);
+		events = events_of(s->handle);
+		s->touched = s->touched || (events & ZMQ_POLLIN); /* looking ate the edge */
+		s->opt.ready(s->opt.arg, events & ZMQ_POLLOUT);
 	}
 	return !leave(s) || s->touched;
 }
@@ -286,11 +291,15 @@ static void set_options(struct zsock *s)
 	int64_t max = MOBO_BUS_MAX_MESSAGE;
 
 	set_int(s->handle, ZMQ_LINGER, 0);
-	set_int(s->handle, ZMQ_IMMEDIATE, 1);
+	/*
+	 * Not ZMQ_IMMEDIATE, nor a reconnect interval of -1: both drop what was received and not yet
+	 * read when the connection ends, a last answer for instance.
+	 */
 	set_int(s->handle, ZMQ_SNDHWM, s->opt.hwm);
 	set_int(s->handle, ZMQ_RCVHWM, s->opt.hwm);
 	set_int(s->handle, ZMQ_HANDSHAKE_IVL, 2000);
-	set_int(s->handle, ZMQ_RECONNECT_IVL, s->opt.reconnect_ms);
+	set_int(s->handle, ZMQ_RECONNECT_IVL,
+		s->opt.reconnect_ms < 0 ? RECONNECT_NEVER_MS : s->opt.reconnect_ms);
 	set_int(s->handle, ZMQ_RECONNECT_IVL_MAX, s->opt.reconnect_ms > 0 ? 1000 : 0);
 	zmq_setsockopt(s->handle, ZMQ_MAXMSGSIZE, &max, sizeof(max));
 	if (s->opt.type == ZMQ_ROUTER) {
@@ -346,9 +355,9 @@ fail:
 	return r;
 }
 
-void *zsock_handle(struct zsock *s)
+int zsock_use_fd(struct zsock *s, int fd)
 {
-	return s->handle;
+	return zmq_setsockopt(s->handle, ZMQ_USE_FD, &fd, sizeof(fd)) < 0 ? -errno : 0;
 }
 
 int zsock_bind(struct zsock *s, const char *endpoint)
@@ -412,7 +421,7 @@ int zsock_raw_push(struct zsock_raw **ret, const char *endpoint, int hwm, int li
 	set_int(handle, ZMQ_LINGER, linger_ms);
 	set_int(handle, ZMQ_IMMEDIATE, 1);
 	set_int(handle, ZMQ_SNDHWM, hwm);
-	set_int(handle, ZMQ_RECONNECT_IVL, reconnect ? 50 : -1);
+	set_int(handle, ZMQ_RECONNECT_IVL, reconnect ? 50 : RECONNECT_NEVER_MS);
 	set_int(handle, ZMQ_RECONNECT_IVL_MAX, reconnect ? 1000 : 0);
 	r = zmq_connect(handle, endpoint) < 0 ? -errno : 0;
 	item.socket = handle;

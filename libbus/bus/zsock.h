@@ -49,7 +49,8 @@ struct zsock_options {
 int zsock_create(struct zsock **ret, struct mobo_loop *loop, const struct zsock_options *opt);
 /* May be called from the socket's own callbacks. */
 void zsock_destroy(struct zsock *s);
-void *zsock_handle(struct zsock *s); /* for zmq_setsockopt() before binding or connecting */
+/* The next bind takes this listening socket, which belongs to libzmq then. */
+int zsock_use_fd(struct zsock *s, int fd);
 int zsock_bind(struct zsock *s, const char *endpoint);
 int zsock_connect(struct zsock *s, const char *endpoint);
 /* Reads pending monitor events now, before what they precede is believed. */
