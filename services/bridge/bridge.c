@@ -44,7 +44,7 @@ static struct bridge {
 	Mobo__V1__IoRequest write[BATCH];
 	unsigned n_writes;
 	unsigned n_batches; /* sent and unanswered */
-	bool room; /* less than BATCHES_MAX of them */
+	bool room;	    /* less than BATCHES_MAX of them */
 	struct mobo_watch *flush_timer;
 } bridge;
 
@@ -232,8 +232,8 @@ static unsigned on_read_string(struct mobo_dev *d, unsigned region, uint64_t off
 	return n;
 }
 
-static unsigned on_write_string(struct mobo_dev *d, unsigned region, uint64_t offset,
-				unsigned size, const void *buf, unsigned count)
+static unsigned on_write_string(struct mobo_dev *d, unsigned region, uint64_t offset, unsigned size,
+				const void *buf, unsigned count)
 {
 	uint64_t end = mobo_monotonic_ns() + STRING_NS;
 	unsigned n = 0;
@@ -390,8 +390,8 @@ static void take_regions(const Mobo__V1__Attach *claims)
 {
 	for (size_t i = 0; i < claims->n_regions && i < MOBO_IOCH_REGIONS; i++) {
 		const Mobo__V1__Region *c = claims->regions[i];
-		bool posted = c->n_attrs > 0 &&
-			      c->attrs[0]->attr == MOBO__V1__REGION_ATTR__ATTR_POSTED;
+		bool posted =
+			c->n_attrs > 0 && c->attrs[0]->attr == MOBO__V1__REGION_ATTR__ATTR_POSTED;
 
 		bridge.regions[i] = (struct mobo_region){
 			.name = c->name,
@@ -462,8 +462,8 @@ const struct mobo_chip_class *bridge_class(const Mobo__V1__Attach *claims, uint3
 	bridge.peer = peer;
 	take_regions(claims);
 	for (size_t i = 0; i < claims->n_lines && i < MOBO_IOCH_LINES; i++) {
-		bridge.lines[i] = (struct mobo_line){ (enum mobo_line_kind)claims->lines[i]->kind,
-						      (uint8_t)claims->lines[i]->n };
+		bridge.lines[i] = (struct mobo_line){(enum mobo_line_kind)claims->lines[i]->kind,
+						     (uint8_t)claims->lines[i]->n};
 		cls->n_lines = (unsigned)i + 1;
 	}
 	for (size_t i = 0; i < claims->n_functions && i < MOBO_DEV_FUNCTIONS; i++) {

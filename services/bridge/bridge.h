@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * mobo-bridge: to the engine a device process like any other, behind it a device outside the machine
- * that speaks messages only (docs/PROTOCOL.md, "Devices by message"). Main thread only.
+ * mobo-bridge: to the engine a device process like any other, behind it a device outside the
+ * machine that speaks messages only (docs/PROTOCOL.md, "Devices by message"). Main thread only.
  */
 #ifndef BRIDGE_BRIDGE_H
 #define BRIDGE_BRIDGE_H

@@ -21,9 +21,9 @@ int main(int argc, char **argv)
 		init = mobo__v1__device_init__unpack(NULL, (size_t)len, buf);
 	}
 	if (!init || !init->claims) {
-		fprintf(stderr,
-			"mobo-bridge: a message device's part of a virtual machine, started by mobo-machine\n"
-			"with a socket on descriptor 3; see docs/PROTOCOL.md.\n");
+		fprintf(stderr, "mobo-bridge: a message device's part of a virtual machine, "
+				"started by mobo-machine\n"
+				"with a socket on descriptor 3; see docs/PROTOCOL.md.\n");
 		return 2;
 	}
 

@@ -110,19 +110,17 @@ static const char *check_line(const Mobo__V1__Attach *c, const Mobo__V1__Line *l
 {
 	switch ((int)l->kind) {
 	case MOBO__V1__LINE_KIND__LINE_ISA:
-	case MOBO__V1__LINE_KIND__LINE_GSI:
-		return NULL; /* the engine knows their limits */
+	case MOBO__V1__LINE_KIND__LINE_GSI: return NULL; /* the engine knows their limits */
 	case MOBO__V1__LINE_KIND__LINE_INTX:
 		return l->n < c->n_functions ? NULL : "INTx of a function that is not claimed";
-	default:
-		return "lines are ISA, GSI or INTx";
+	default: return "lines are ISA, GSI or INTx";
 	}
 }
 
 static const char *check_function(const Mobo__V1__PciFunction *f)
 {
-	if (f->function > 7 || f->interrupt_pin > 4 || (f->header_type & ~0x80u) || f->pirq_offset ||
-	    (f->device > 31 && f->device != ANY_SLOT)) {
+	if (f->function > 7 || f->interrupt_pin > 4 || (f->header_type & ~0x80u) ||
+	    f->pirq_offset || (f->device > 31 && f->device != ANY_SLOT)) {
 		return "a PCI function is an ordinary one, in a slot below 32 or any (0xff)";
 	}
 	for (size_t i = 0; i < f->n_config; i++) {
@@ -181,11 +179,13 @@ static struct part *new_part(struct machine *m, const char *name)
 	for (unsigned i = 0; i < m->n_parts; i++) {
 		if (!m->parts[i].name[0]) {
 			snprintf(m->parts[i].name, sizeof(m->parts[i].name), "%s", name);
-			snprintf(m->parts[i].executable, sizeof(m->parts[i].executable), "mobo-bridge");
+			snprintf(m->parts[i].executable, sizeof(m->parts[i].executable),
+				 "mobo-bridge");
 			return &m->parts[i];
 		}
 	}
-	return m->n_parts < MACHINE_MAX_PARTS ? part_add(m, PART_DEVICE, name, "mobo-bridge") : NULL;
+	return m->n_parts < MACHINE_MAX_PARTS ? part_add(m, PART_DEVICE, name, "mobo-bridge")
+					      : NULL;
 }
 
 static int start_bridge(struct machine *m, struct external *e, const Mobo__V1__Attach *claims,
@@ -199,8 +199,8 @@ static int start_bridge(struct machine *m, struct external *e, const Mobo__V1__A
 				      e->name);
 	}
 	if (part_find(m, name)) {
-		return mobo_error_set(err, EAGAIN, "%s is still being taken off the board; try again",
-				      e->name);
+		return mobo_error_set(err, EAGAIN,
+				      "%s is still being taken off the board; try again", e->name);
 	}
 	e->claims = copy_claims(claims);
 	e->part = e->claims ? new_part(m, name) : NULL;
@@ -219,7 +219,7 @@ void external_attach(struct machine *m, struct external *e, struct mobo_request 
 		     const Mobo__V1__Attach *claims)
 {
 	const char *wrong = check_claims(claims);
-	struct mobo_error err = { 0 };
+	struct mobo_error err = {0};
 
 	if (wrong) {
 		mobo_reply_error(r, MOBO__V1__CODE__INVALID_ARGUMENT, "%s: %s", e->name, wrong);
@@ -236,8 +236,8 @@ void external_attach(struct machine *m, struct external *e, struct mobo_request 
 			return;
 		}
 		refuse(e,
-		       err.code == EAGAIN ? MOBO__V1__CODE__UNAVAILABLE :
-					    MOBO__V1__CODE__RESOURCE_EXHAUSTED,
+		       err.code == EAGAIN ? MOBO__V1__CODE__UNAVAILABLE
+					  : MOBO__V1__CODE__RESOURCE_EXHAUSTED,
 		       err.text);
 		e->leaving = true;
 		if (e->part && e->part->pid > 0) {
@@ -255,8 +255,9 @@ void external_notify(struct machine *m, struct external *e, struct mobo_request 
 
 	if (!*n->verb || strlen(n->verb) > 32 || n->verb[strspn(n->verb, letters)] ||
 	    strlen(n->text) > 1024) {
-		mobo_reply_error(r, MOBO__V1__CODE__INVALID_ARGUMENT,
-				 "a verb is up to 32 of a-z, 0-9, '-', '_', its text up to 1024 bytes");
+		mobo_reply_error(
+			r, MOBO__V1__CODE__INVALID_ARGUMENT,
+			"a verb is up to 32 of a-z, 0-9, '-', '_', its text up to 1024 bytes");
 		return;
 	}
 	if (strcmp(n->verb, "reset") == 0 || strcmp(n->verb, "poweroff") == 0 ||
@@ -416,8 +417,12 @@ static void release(struct external *e)
 		if (p->ioch) {
 			munmap(p->ioch, sizeof(*p->ioch));
 		}
-		*p = (struct part){ .machine = m, .kind = PART_DEVICE, .slot = slot, .sock = -1,
-				    .stream_fd = -1, .stream_keep = -1 };
+		*p = (struct part){.machine = m,
+				   .kind = PART_DEVICE,
+				   .slot = slot,
+				   .sock = -1,
+				   .stream_fd = -1,
+				   .stream_keep = -1};
 	}
 	if (e->claims) {
 		mobo__v1__attach__free_unpacked(e->claims, NULL);

@@ -21,12 +21,12 @@ enum { EXTERNAL_MAX = 16, EXTERNAL_FUNCTIONS = 8 };
 
 /* One of them; node and part may end in either order. */
 struct external {
-	char name[65]; /* empty: free */
-	uint32_t node; /* 0: it left */
+	char name[65];	   /* empty: free */
+	uint32_t node;	   /* 0: it left */
 	struct part *part; /* NULL: not attached */
 	Mobo__V1__Attach *claims;
 	struct mobo_request *request; /* its Attach, until the guest can see it or all is undone */
-	Mobo__V1__Code refusal; /* what that will be told then */
+	Mobo__V1__Code refusal;	      /* what that will be told then */
 	char refusal_text[300];
 	uint32_t slots[EXTERNAL_FUNCTIONS];
 	unsigned n_slots;
