@@ -414,7 +414,8 @@ def heavy_writing(host, victims):
     con.send("w() { dd if=/dev/urandom of=/tmp/b bs=1M count=1 2>/dev/null; "
              "dd if=/tmp/b of=/dev/sda bs=1M seek=$1 conv=notrunc,fsync 2>/dev/null; "
              "sha256sum </tmp/b >>/tmp/sums; }; "
-             "(i=0; while [ $i -lt 96 ]; do w $i; i=$((i+1)); done; touch /tmp/written) &\n")
+             "(i=0; while [ $i -lt 96 ]; do w $i; i=$((i+1)); done; touch /tmp/written) & echo go''ing\n")
+    con.expect("going", 30)  # what was typed is with the guest, not in a process that is killed
     rnd = random.Random(3)
     end = time.monotonic() + 20
     while time.monotonic() < end:
