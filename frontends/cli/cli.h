@@ -32,18 +32,19 @@ enum {
 struct cli {
 	struct mobo_loop *loop;
 	struct mobo_bus *registry; /* connected by cli_registry() */
-	struct mobo_bus *machine; /* connected by cli_machine() */
+	struct mobo_bus *machine;  /* connected by cli_machine() */
 	bool json;
 	bool interrupted; /* SIGINT or SIGTERM came: waits end at once */
 	const struct cli_command *command;
 };
 
 struct cli_command {
-	const char *name; /* one or two words: "disk create" */
-	const char *args; /* "NAME [--force]" */
+	const char *name;    /* one or two words: "disk create" */
+	const char *args;    /* "NAME [--force]" */
 	const char *summary; /* one line */
-	const char *help; /* options and examples */
-	int (*run)(struct cli *cli, int argc, char **argv); /* argv[0] is the command; exit status */
+	const char *help;    /* options and examples */
+	int (*run)(struct cli *cli, int argc,
+		   char **argv); /* argv[0] is the command; exit status */
 };
 
 extern const struct cli_command cli_commands[];
@@ -52,7 +53,8 @@ extern const unsigned n_cli_commands;
 /* -- output.c -- */
 /* Prints "mobo: ..." on stderr, or {"error": ...} on stdout with --json. Returns `status`, or
  * CLI_INTERRUPTED where the failure only says that we were. */
-int cli_fail(struct cli *cli, int status, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+int cli_fail(struct cli *cli, int status, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 /* The usage of the running command on stderr; CLI_USAGE. */
 int cli_usage(struct cli *cli);
 /* Any message as JSON: field names as in proto, enums by name, bytes as hex. */

@@ -22,7 +22,7 @@ static int status_of(Mobo__V1__Code code)
 
 int cli_registry(struct cli *cli)
 {
-	struct mobo_error err = { 0 };
+	struct mobo_error err = {0};
 
 	if (cli->registry) {
 		return CLI_OK;
@@ -37,7 +37,7 @@ int cli_call(struct cli *cli, struct mobo_bus *bus, const ProtobufCMessage *req,
 	     unsigned deadline_ms, ProtobufCMessage **reply)
 {
 	Mobo__V1__Code code = MOBO__V1__CODE__UNKNOWN;
-	struct mobo_error err = { 0 };
+	struct mobo_error err = {0};
 
 	if (mobo_bus_call_sync(bus, 0, req, deadline_ms, reply, &code, &err) < 0) {
 		return cli_fail(cli, status_of(code), "%s", err.text);
@@ -67,15 +67,16 @@ int cli_machine_info(struct cli *cli, const char *name, Mobo__V1__MachineInfo **
 int cli_machine(struct cli *cli, const char *name)
 {
 	Mobo__V1__MachineInfo *info = NULL;
-	struct mobo_error err = { 0 };
+	struct mobo_error err = {0};
 	int status = cli_machine_info(cli, name, &info);
 
 	if (status) {
 		return status;
 	}
 	if (!*info->rpc_endpoint) {
-		status = cli_fail(cli, CLI_STATE, "%s is %s, not running; `mobo start %s` starts it",
-				  name, cli_state_name(info->state), name);
+		status =
+			cli_fail(cli, CLI_STATE, "%s is %s, not running; `mobo start %s` starts it",
+				 name, cli_state_name(info->state), name);
 	} else {
 		struct mobo_bus_options opt = {
 			.endpoint = info->rpc_endpoint,
@@ -83,7 +84,8 @@ int cli_machine(struct cli *cli, const char *name)
 			.name = "cli",
 		};
 
-		if (mobo_bus_connect(&cli->machine, cli->loop, &opt, CONNECT_TIMEOUT_MS, &err) < 0) {
+		if (mobo_bus_connect(&cli->machine, cli->loop, &opt, CONNECT_TIMEOUT_MS, &err) <
+		    0) {
 			status = cli_fail(cli, CLI_UNAVAILABLE, "%s does not answer: %s", name,
 					  err.text);
 		}
@@ -94,7 +96,7 @@ int cli_machine(struct cli *cli, const char *name)
 
 int cli_redeem(struct cli *cli, const ProtobufCBinaryData *ticket, int *fd)
 {
-	struct mobo_error err = { 0 };
+	struct mobo_error err = {0};
 	int n = mobo_bus_redeem(cli->machine, ticket->data, ticket->len, fd, 1, &err);
 
 	if (n != 1) {

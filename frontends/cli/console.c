@@ -64,7 +64,7 @@ static bool write_all(int fd, const uint8_t *buf, size_t len)
 		ssize_t n = write(fd, buf, len);
 
 		if (n < 0 && errno == EAGAIN) {
-			struct pollfd p = { fd, POLLOUT, 0 };
+			struct pollfd p = {fd, POLLOUT, 0};
 
 			poll(&p, 1, -1);
 		} else if (n < 0 && errno != EINTR) {
@@ -140,8 +140,10 @@ static void on_port(void *arg, int fd, int events)
 
 enum console_end console_run(struct cli *cli, int fd, int escape)
 {
-	struct console c = { .cli = cli, .fd = fd, .escape = raw || isatty(STDIN_FILENO) ? escape : 0,
-			     .end = CONSOLE_CLOSED };
+	struct console c = {.cli = cli,
+			    .fd = fd,
+			    .escape = raw || isatty(STDIN_FILENO) ? escape : 0,
+			    .end = CONSOLE_CLOSED};
 
 	raw_terminal();
 	c.out = mobo_loop_fd(cli->loop, fd, MOBO_LOOP_READ, on_port, &c);
@@ -155,7 +157,9 @@ enum console_end console_run(struct cli *cli, int fd, int escape)
 	/* What the port said before its end. */
 	for (;;) {
 		uint8_t buf[BUFFER];
-		ssize_t n = c.end == CONSOLE_LEFT && c.done ? 0 : recv(fd, buf, sizeof(buf), MSG_DONTWAIT);
+		ssize_t n = c.end == CONSOLE_LEFT && c.done
+				    ? 0
+				    : recv(fd, buf, sizeof(buf), MSG_DONTWAIT);
 
 		if (n <= 0 || !write_all(STDOUT_FILENO, buf, (size_t)n)) {
 			break;
@@ -186,11 +190,12 @@ int cmd_console(struct cli *cli, int argc, char **argv)
 	}
 	end = console_run(cli, fd, ESCAPE);
 	close(fd);
-	/* The port's process may have been restarted: its scrollback would repeat what was shown, so
-	 * only say that the connection is over. */
+	/* The port's process may have been restarted: its scrollback would repeat what was shown,
+	 * so only say that the connection is over. */
 	if (isatty(STDIN_FILENO)) {
 		fprintf(stderr, "\n[%s: %s]\n", argv[1],
-			end == CONSOLE_LEFT ? "left; the machine runs on" : "the serial port closed");
+			end == CONSOLE_LEFT ? "left; the machine runs on"
+					    : "the serial port closed");
 	}
 	return end == CONSOLE_INTERRUPTED ? CLI_INTERRUPTED : CLI_OK;
 }

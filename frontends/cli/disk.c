@@ -26,11 +26,11 @@ static int parse_size(struct cli *cli, const char *text, uint64_t *size)
 
 int cmd_disk_create(struct cli *cli, int argc, char **argv)
 {
-	static const struct option options[] = { { "format", 1, NULL, 'f' },
-						 { "backing", 1, NULL, 'b' },
-						 { 0 } };
-	struct mobo_image_new what = { .format = MOBO_IMAGE_QCOW2 };
-	struct mobo_error err = { 0 };
+	static const struct option options[] = {{"format", 1, NULL, 'f'},
+						{"backing", 1, NULL, 'b'},
+						{0}};
+	struct mobo_image_new what = {.format = MOBO_IMAGE_QCOW2};
+	struct mobo_error err = {0};
 	char size[16];
 	int c;
 
@@ -40,7 +40,8 @@ int cmd_disk_create(struct cli *cli, int argc, char **argv)
 		case 'f':
 			if (mobo_image_format_parse(optarg, &what.format) < 0 ||
 			    what.format > MOBO_IMAGE_QCOW2) {
-				return cli_fail(cli, CLI_USAGE, "make raw or qcow2, not `%s`", optarg);
+				return cli_fail(cli, CLI_USAGE, "make raw or qcow2, not `%s`",
+						optarg);
 			}
 			break;
 		case 'b': what.backing_file = optarg; break;
@@ -61,14 +62,15 @@ int cmd_disk_create(struct cli *cli, int argc, char **argv)
 		return cli_fail(cli, CLI_FAILED, "%s", err.text);
 	}
 	cli_say(cli, "created %s (%s, %s)", argv[optind], mobo_image_format_name(what.format),
-		what.size ? cli_size(size, sizeof(size), what.size) : "as large as its backing file");
+		what.size ? cli_size(size, sizeof(size), what.size)
+			  : "as large as its backing file");
 	return CLI_OK;
 }
 
 int cmd_disk_info(struct cli *cli, int argc, char **argv)
 {
 	struct mobo_image_info in;
-	struct mobo_error err = { 0 };
+	struct mobo_error err = {0};
 	char a[16], b[16];
 	int fd, ret;
 
@@ -118,7 +120,7 @@ int cmd_disk_info(struct cli *cli, int argc, char **argv)
 int cmd_disk_resize(struct cli *cli, int argc, char **argv)
 {
 	struct mobo_image_info in;
-	struct mobo_error err = { 0 };
+	struct mobo_error err = {0};
 	const char *text = argc == 3 ? argv[2] : "";
 	uint64_t size;
 	char a[16];
@@ -154,9 +156,9 @@ int cmd_disk_resize(struct cli *cli, int argc, char **argv)
 /* Conversion knows many formats and is not what Mobo exists for: qemu-img does it. */
 int cmd_disk_convert(struct cli *cli, int argc, char **argv)
 {
-	static const struct option options[] = { { "format", 1, NULL, 'f' }, { 0 } };
+	static const struct option options[] = {{"format", 1, NULL, 'f'}, {0}};
 	char *format = "qcow2", part[4096];
-	char *args[] = { "qemu-img", "convert", "-p", "-O", NULL, NULL, part, NULL };
+	char *args[] = {"qemu-img", "convert", "-p", "-O", NULL, NULL, part, NULL};
 	pid_t pid;
 	int c, ret, wstatus;
 
@@ -227,9 +229,9 @@ static int change_medium(struct cli *cli, const char *name, const char *file, un
 
 static int medium_command(struct cli *cli, int argc, char **argv, bool insert)
 {
-	static const struct option options[] = { { "unit", 1, NULL, 'u' },
-						 { "force", 0, NULL, 'f' },
-						 { 0 } };
+	static const struct option options[] = {{"unit", 1, NULL, 'u'},
+						{"force", 0, NULL, 'f'},
+						{0}};
 	unsigned slot = 0xffffffff;
 	bool force = false;
 	int c;

@@ -19,7 +19,8 @@ struct finding {
 static void check_cpu(struct finding *f)
 {
 	f->what = "cpu";
-	f->verdict = __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt") ? "ok" : "fail";
+	f->verdict = __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt") ? "ok"
+											  : "fail";
 	snprintf(f->text, sizeof(f->text), "%s",
 		 *f->verdict == 'o' ? "x86-64-v2: guests see SSE4.2, AES, BMI as the host has them"
 				    : "the host lacks SSE4.2 or POPCNT: guests need x86-64-v2");
@@ -75,13 +76,14 @@ static void check_file(struct finding *f, const char *what, const char *path, co
 	if (*f->verdict == 'o') {
 		snprintf(f->text, sizeof(f->text), "%s", path);
 	} else {
-		snprintf(f->text, sizeof(f->text), "%s is missing: apt-get install %s", path, package);
+		snprintf(f->text, sizeof(f->text), "%s is missing: apt-get install %s", path,
+			 package);
 	}
 }
 
 static void check_dir(struct finding *f, const char *what, enum mobo_dir which)
 {
-	struct mobo_error err = { 0 };
+	struct mobo_error err = {0};
 	const char *dir = mobo_dir(which, &err);
 	struct statvfs sv;
 
@@ -98,7 +100,7 @@ static void check_dir(struct finding *f, const char *what, enum mobo_dir which)
 
 int cmd_doctor(struct cli *cli, int argc, char **argv)
 {
-	struct finding f[8] = { 0 };
+	struct finding f[8] = {0};
 	unsigned n = 0, failed = 0;
 	json_object *list = json_object_new_array();
 

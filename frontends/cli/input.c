@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Input to the guest: text, keys, the mouse. Text is typed as on a US keyboard, key by key, as Linux
- * input codes.
+ * Input to the guest: text, keys, the mouse. Text is typed as on a US keyboard, key by key, as
+ * Linux input codes.
  */
 #include <ctype.h>
 #include <getopt.h>
@@ -104,7 +104,8 @@ static int send_events(struct cli *cli, const char *name, struct events *e, unsi
 	req.events = e->ptr;
 	req.n_events = e->n;
 	req.interval_ms = interval_ms;
-	status = cli_call(cli, cli->machine, &req.base, 10000 + (unsigned)e->n * (interval_ms + 2), NULL);
+	status = cli_call(cli, cli->machine, &req.base, 10000 + (unsigned)e->n * (interval_ms + 2),
+			  NULL);
 	if (status == CLI_OK) {
 		cli_done(cli);
 	}
@@ -134,11 +135,12 @@ static int text_events(struct cli *cli, struct events *e, const char *text)
 	while (*text) {
 		int c = unescape(&text);
 		bool shift = c < 128 && isupper(c);
-		struct us_key k = c < 128 ? us[tolower(c)] : (struct us_key){ 0 };
+		struct us_key k = c < 128 ? us[tolower(c)] : (struct us_key){0};
 
 		if (!k.code) {
-			return cli_fail(cli, CLI_USAGE,
-					"no key types the character 0x%02x; `mobo key` sends any key", c);
+			return cli_fail(
+				cli, CLI_USAGE,
+				"no key types the character 0x%02x; `mobo key` sends any key", c);
 		}
 		shift |= k.shift;
 		if ((shift && !key(e, KEY_LEFTSHIFT, true)) || !key(e, k.code, true) ||
@@ -151,7 +153,7 @@ static int text_events(struct cli *cli, struct events *e, const char *text)
 
 int cmd_type(struct cli *cli, int argc, char **argv)
 {
-	static const struct option options[] = { { "interval", 1, NULL, 'i' }, { 0 } };
+	static const struct option options[] = {{"interval", 1, NULL, 'i'}, {0}};
 	static struct events e;
 	unsigned interval = TYPE_INTERVAL_MS;
 	int c, status;
@@ -199,8 +201,10 @@ static int chord_events(struct cli *cli, struct events *e, const char *chord)
 		int code = key_code(w);
 
 		if (code < 0 || n == MOBO_ARRAY_LEN(codes)) {
-			int status = cli_fail(cli, CLI_USAGE,
-					      "no key is called `%s`; `mobo help key` lists the names", w);
+			int status =
+				cli_fail(cli, CLI_USAGE,
+					 "no key is called `%s`; `mobo help key` lists the names",
+					 w);
 
 			free(copy);
 			return status;
@@ -237,7 +241,7 @@ int cmd_mouse(struct cli *cli, int argc, char **argv)
 	static const struct {
 		const char *name;
 		unsigned code;
-	} buttons[] = { { "left", BTN_LEFT }, { "right", BTN_RIGHT }, { "middle", BTN_MIDDLE } };
+	} buttons[] = {{"left", BTN_LEFT}, {"right", BTN_RIGHT}, {"middle", BTN_MIDDLE}};
 	static struct events e;
 
 	if (argc == 5 && strcmp(argv[2], "move") == 0) {
@@ -254,10 +258,12 @@ int cmd_mouse(struct cli *cli, int argc, char **argv)
 				continue;
 			}
 			if (*argv[2] != 'r') {
-				event(&e, MOBO__V1__INPUT_EVENT__INPUT_KIND__BUTTON, buttons[i].code, true);
+				event(&e, MOBO__V1__INPUT_EVENT__INPUT_KIND__BUTTON,
+				      buttons[i].code, true);
 			}
 			if (*argv[2] != 'p') {
-				event(&e, MOBO__V1__INPUT_EVENT__INPUT_KIND__BUTTON, buttons[i].code, false);
+				event(&e, MOBO__V1__INPUT_EVENT__INPUT_KIND__BUTTON,
+				      buttons[i].code, false);
 			}
 		}
 	}

@@ -60,7 +60,7 @@ int cmd_list(struct cli *cli, int argc, char **argv)
 	Mobo__V1__ListMachines req = MOBO__V1__LIST_MACHINES__INIT;
 	Mobo__V1__MachineList *list = NULL;
 	const char **cells;
-	char (*mem)[16];
+	char(*mem)[16];
 	int status = cli_registry(cli);
 
 	(void)argv;
@@ -81,7 +81,7 @@ int cmd_list(struct cli *cli, int argc, char **argv)
 	cells = calloc((list->n_machines + 1) * 5, sizeof(*cells));
 	mem = calloc(list->n_machines + 1, sizeof(*mem));
 	MOBO_ASSERT(cells && mem);
-	memcpy(cells, (const char *[]){ "NAME", "STATE", "MEMORY", "REASON", "FOLDER" },
+	memcpy(cells, (const char *[]){"NAME", "STATE", "MEMORY", "REASON", "FOLDER"},
 	       5 * sizeof(*cells));
 	for (size_t i = 0; i < list->n_machines; i++) {
 		const Mobo__V1__MachineInfo *in = list->machines[i];
@@ -168,8 +168,8 @@ static void list_settings(struct cli *cli, const Mobo__V1__SettingsReply *set)
 	for (size_t i = 0; i < set->n_settings; i++) {
 		const Mobo__V1__Setting *s = set->settings[i];
 
-		printf("%-24s = %-16s %s%s%s\n", s->key, s->value, s->is_default ? "(default) " : "",
-		       s->live ? "(live) " : "", s->doc);
+		printf("%-24s = %-16s %s%s%s\n", s->key, s->value,
+		       s->is_default ? "(default) " : "", s->live ? "(live) " : "", s->doc);
 	}
 }
 
@@ -210,7 +210,8 @@ int cmd_set(struct cli *cli, int argc, char **argv)
 		get.name = argv[1];
 		status = cli_registry(cli);
 		if (status == CLI_OK) {
-			status = cli_call(cli, cli->registry, &get.base, 0, (ProtobufCMessage **)&set);
+			status = cli_call(cli, cli->registry, &get.base, 0,
+					  (ProtobufCMessage **)&set);
 		}
 		if (status == CLI_OK && cli->json) {
 			cli_print_json(cli_json(&set->base));
@@ -253,7 +254,9 @@ int cmd_unset(struct cli *cli, int argc, char **argv)
 
 int cmd_delete(struct cli *cli, int argc, char **argv)
 {
-	static const struct option options[] = { { "yes", 0, NULL, 'y' }, { "dry-run", 0, NULL, 'n' }, { 0 } };
+	static const struct option options[] = {{"yes", 0, NULL, 'y'},
+						{"dry-run", 0, NULL, 'n'},
+						{0}};
 	Mobo__V1__DeleteMachine req = MOBO__V1__DELETE_MACHINE__INIT;
 	Mobo__V1__DeletedFiles *files = NULL;
 	bool yes = false, dry = false;
@@ -292,7 +295,8 @@ int cmd_delete(struct cli *cli, int argc, char **argv)
 			cli_free(files);
 			files = NULL;
 			req.dry_run = false;
-			status = cli_call(cli, cli->registry, &req.base, 0, (ProtobufCMessage **)&files);
+			status = cli_call(cli, cli->registry, &req.base, 0,
+					  (ProtobufCMessage **)&files);
 		}
 	} else if (!yes && !dry) {
 		cli_free(files);

@@ -112,7 +112,8 @@ int cmd_help(struct cli *cli, int argc, char **argv)
 	if (argc > 1) {
 		c = find(argv + 1, argc - 1, &used);
 		if (!c) {
-			return cli_fail(cli, CLI_USAGE, "no command is called `%s`; `mobo help` lists them",
+			return cli_fail(cli, CLI_USAGE,
+					"no command is called `%s`; `mobo help` lists them",
 					argv[1]);
 		}
 		printf("usage: mobo [--json] %s %s\n\n%c%s.\n%s%s", c->name, c->args,
@@ -145,7 +146,8 @@ static int global_options(struct cli *cli, int argc, char **argv)
 		} else if (kept == 1 && strcmp(argv[i], "--version") == 0) {
 			puts("mobo " MOBO_VERSION);
 			exit(CLI_OK);
-		} else if (kept == 1 && (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)) {
+		} else if (kept == 1 &&
+			   (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)) {
 			argv[kept++] = "help";
 		} else {
 			argv[kept++] = argv[i];
@@ -193,7 +195,7 @@ static int run_command(struct cli *cli, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	struct cli cli = { 0 };
+	struct cli cli = {0};
 
 	mobo_log_init("mobo");
 	mobo_log_set_level(getenv("MOBO_LOG") ? mobo_log_level() : MOBO_LOG_WARNING);

@@ -104,13 +104,13 @@ static char *absolute(const char *path)
 int cli_settings_parse(struct cli *cli, int argc, char **argv, struct cli_settings *s)
 {
 	static const struct option options[] = {
-		{ "memory", 1, NULL, 'm' }, { "cpus", 1, NULL, 'c' },	  { "disk", 1, NULL, 'd' },
-		{ "cdrom", 1, NULL, 'o' },  { "kernel", 1, NULL, 'k' },	  { "initrd", 1, NULL, 'i' },
-		{ "append", 1, NULL, 'a' }, { "engine", 1, NULL, 'e' },	  { "firmware", 1, NULL, 'f' },
-		{ "boot", 1, NULL, 'b' },   { "set", 1, NULL, 's' },	  { "serial", 1, NULL, 'S' },
-		{ "name", 1, NULL, 'n' },   { "folder", 1, NULL, 'F' },	  { 0 },
+		{"memory", 1, NULL, 'm'}, {"cpus", 1, NULL, 'c'},   {"disk", 1, NULL, 'd'},
+		{"cdrom", 1, NULL, 'o'},  {"kernel", 1, NULL, 'k'}, {"initrd", 1, NULL, 'i'},
+		{"append", 1, NULL, 'a'}, {"engine", 1, NULL, 'e'}, {"firmware", 1, NULL, 'f'},
+		{"boot", 1, NULL, 'b'},	  {"set", 1, NULL, 's'},    {"serial", 1, NULL, 'S'},
+		{"name", 1, NULL, 'n'},	  {"folder", 1, NULL, 'F'}, {0},
 	};
-	bool used[4] = { false }, ok = true;
+	bool used[4] = {false}, ok = true;
 	unsigned n_serial = 0;
 	char key[32];
 	int c;

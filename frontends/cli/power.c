@@ -13,7 +13,7 @@ enum { START_TIMEOUT_MS = 60000, VERB_TIMEOUT_MS = 40000, STOP_TIMEOUT_S = 60 };
 
 int cmd_start(struct cli *cli, int argc, char **argv)
 {
-	static const struct option options[] = { { "paused", 0, NULL, 'p' }, { 0 } };
+	static const struct option options[] = {{"paused", 0, NULL, 'p'}, {0}};
 	Mobo__V1__StartMachine req = MOBO__V1__START_MACHINE__INIT;
 	Mobo__V1__MachineInfo *info = NULL;
 	int c, status;
@@ -98,7 +98,7 @@ static void on_state(void *arg, const struct mobo_event *ev)
 	const Mobo__V1__StateChanged *sc = (const void *)ev->body;
 
 	if (sc && (sc->state == MOBO__V1__MACHINE_STATE__POWERED_OFF ||
-	     sc->state == MOBO__V1__MACHINE_STATE__CRASHED)) {
+		   sc->state == MOBO__V1__MACHINE_STATE__CRASHED)) {
 		*off = true;
 	}
 }
@@ -107,7 +107,7 @@ int cli_power_off(struct cli *cli, const char *name)
 {
 	Mobo__V1__PowerOff req = MOBO__V1__POWER_OFF__INIT;
 	Mobo__V1__Code code = MOBO__V1__CODE__OK;
-	struct mobo_error err = { 0 };
+	struct mobo_error err = {0};
 	bool off = false;
 	char topic[128];
 
@@ -117,15 +117,17 @@ int cli_power_off(struct cli *cli, const char *name)
 		return cli_fail(cli, CLI_UNAVAILABLE, "%s", err.text);
 	}
 	/* The machine may be gone before its answer is here: that is no failure. */
-	if (mobo_bus_call_sync(cli->machine, 0, &req.base, VERB_TIMEOUT_MS, NULL, &code, &err) < 0 &&
+	if (mobo_bus_call_sync(cli->machine, 0, &req.base, VERB_TIMEOUT_MS, NULL, &code, &err) <
+		    0 &&
 	    code != MOBO__V1__CODE__UNAVAILABLE) {
 		return cli_fail(cli, CLI_FAILED, "%s", err.text);
 	}
 	if (!mobo_loop_run_until(cli->loop, &off, mobo_monotonic_ns() + END_TIMEOUT_NS)) {
-		return cli_fail(cli, CLI_TIMEOUT,
-				"%s was told to power off and has not said that it did; `mobo list` "
-				"shows its state",
-				name);
+		return cli_fail(
+			cli, CLI_TIMEOUT,
+			"%s was told to power off and has not said that it did; `mobo list` "
+			"shows its state",
+			name);
 	}
 	return CLI_OK;
 }
@@ -149,11 +151,11 @@ int cmd_poweroff(struct cli *cli, int argc, char **argv)
 
 int cmd_stop(struct cli *cli, int argc, char **argv)
 {
-	static const struct option options[] = { { "force", 0, NULL, 'f' },
-						 { "timeout", 1, NULL, 't' },
-						 { 0 } };
+	static const struct option options[] = {{"force", 0, NULL, 'f'},
+						{"timeout", 1, NULL, 't'},
+						{0}};
 	Mobo__V1__PowerButton button = MOBO__V1__POWER_BUTTON__INIT;
-	struct mobo_error err = { 0 };
+	struct mobo_error err = {0};
 	double timeout = STOP_TIMEOUT_S;
 	bool force = false, off = false;
 	char topic[128];
@@ -200,8 +202,9 @@ int cmd_stop(struct cli *cli, int argc, char **argv)
 	}
 	status = cli_power_off(cli, argv[optind]);
 	if (status == CLI_OK) {
-		cli_say(cli, force ? "%s is powered off"
-				   : "%s did not shut down in time and was powered off",
+		cli_say(cli,
+			force ? "%s is powered off"
+			      : "%s did not shut down in time and was powered off",
 			argv[optind]);
 	}
 	return status;

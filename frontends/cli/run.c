@@ -9,7 +9,7 @@
 
 enum { START_TIMEOUT_MS = 60000, ESCAPE = 0x1d };
 #define REMOVED_WAIT_NS 5000000000ull
-#define REOPEN_WAIT_NS 500000000ull
+#define REOPEN_WAIT_NS	500000000ull
 
 struct run {
 	bool ended;
@@ -122,9 +122,9 @@ static int run_verdict(struct cli *cli, const struct run *run, const char *name)
 
 int cmd_run(struct cli *cli, int argc, char **argv)
 {
-	struct run run = { 0 };
+	struct run run = {0};
 	struct cli_settings s;
-	struct mobo_error err = { 0 };
+	struct mobo_error err = {0};
 	char name[128] = "", topic[160];
 	bool removed = false;
 	int at = cli_settings_parse(cli, argc, argv, &s), status;

@@ -13,7 +13,8 @@
 #include "mobo/v1/display.pb-c.h"
 
 /* XRGB8888 little endian to an RGB PNG. 0 or -errno. */
-static int write_png(FILE *f, const uint8_t *pixels, unsigned width, unsigned height, unsigned stride)
+static int write_png(FILE *f, const uint8_t *pixels, unsigned width, unsigned height,
+		     unsigned stride)
 {
 	png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, NULL, NULL, NULL);
 	png_infop info = png ? png_create_info_struct(png) : NULL;

@@ -64,11 +64,15 @@ static int print_kept(struct cli *cli, struct mobo_bus *bus, const char *prefix,
 		for (size_t i = 0; i < r->n_events; i++) {
 			const Mobo__V1__SnapshotEvent *e = r->events[i];
 			const ProtobufCMessageDescriptor *d = mobo_type_descriptor(e->type);
-			struct mobo_event ev = { .topic = e->topic, .hseq = e->hseq, .tseq = e->tseq,
-						 .ts_ns = e->ts_ns, .replayed = true,
-						 .lost = r->gap && i == 0 };
+			struct mobo_event ev = {.topic = e->topic,
+						.hseq = e->hseq,
+						.tseq = e->tseq,
+						.ts_ns = e->ts_ns,
+						.replayed = true,
+						.lost = r->gap && i == 0};
 			ProtobufCMessage *body =
-				d ? protobuf_c_message_unpack(d, NULL, e->body.len, e->body.data) : NULL;
+				d ? protobuf_c_message_unpack(d, NULL, e->body.len, e->body.data)
+				  : NULL;
 
 			ev.body = body;
 			print_event(cli, &ev);
@@ -86,7 +90,8 @@ static int print_kept(struct cli *cli, struct mobo_bus *bus, const char *prefix,
 static int follow(struct cli *cli, struct mobo_bus *bus, const char *name)
 {
 	while (!cli->interrupted && mobo_bus_connected(bus)) {
-		mobo_loop_run_until(cli->loop, &cli->interrupted, mobo_monotonic_ns() + FOLLOW_TURN_NS);
+		mobo_loop_run_until(cli->loop, &cli->interrupted,
+				    mobo_monotonic_ns() + FOLLOW_TURN_NS);
 	}
 	if (cli->interrupted) {
 		return CLI_INTERRUPTED;
@@ -97,11 +102,11 @@ static int follow(struct cli *cli, struct mobo_bus *bus, const char *name)
 
 int cmd_events(struct cli *cli, int argc, char **argv)
 {
-	static const struct option options[] = { { "follow", 0, NULL, 'f' },
-						 { "since", 1, NULL, 's' },
-						 { "topic", 1, NULL, 't' },
-						 { 0 } };
-	struct mobo_error err = { 0 };
+	static const struct option options[] = {{"follow", 0, NULL, 'f'},
+						{"since", 1, NULL, 's'},
+						{"topic", 1, NULL, 't'},
+						{0}};
+	struct mobo_error err = {0};
 	const char *topic = "";
 	uint64_t since = 0;
 	bool go_on = false;
@@ -162,7 +167,7 @@ static void on_wait_state(void *arg, const struct mobo_event *ev)
 static int wait_state(struct cli *cli, const char *name, struct waiting *w, uint64_t deadline)
 {
 	char topic[300];
-	struct mobo_error err = { 0 };
+	struct mobo_error err = {0};
 	Mobo__V1__MachineInfo *info = NULL;
 	int status = cli_registry(cli);
 
@@ -225,8 +230,8 @@ static int wait_serial(struct cli *cli, const char *name, struct waiting *w, uin
 	close(fd);
 	free(w->seen);
 	if (w->gone) {
-		return cli_fail(cli, CLI_STATE, "%s stopped before `%s` came on its serial port", name,
-				w->text);
+		return cli_fail(cli, CLI_STATE, "%s stopped before `%s` came on its serial port",
+				name, w->text);
 	}
 	return CLI_OK;
 }
@@ -250,7 +255,8 @@ static bool state_known(const char *name)
 	const ProtobufCEnumDescriptor *d = &mobo__v1__machine_state__descriptor;
 
 	for (unsigned i = 0; i < d->n_values; i++) {
-		if (strcasecmp(cli_state_name((Mobo__V1__MachineState)d->values[i].value), name) == 0) {
+		if (strcasecmp(cli_state_name((Mobo__V1__MachineState)d->values[i].value), name) ==
+		    0) {
 			return true;
 		}
 	}
@@ -259,12 +265,12 @@ static bool state_known(const char *name)
 
 int cmd_wait(struct cli *cli, int argc, char **argv)
 {
-	static const struct option options[] = { { "state", 1, NULL, 's' },
-						 { "serial", 1, NULL, 'c' },
-						 { "screen", 1, NULL, 'v' },
-						 { "timeout", 1, NULL, 't' },
-						 { 0 } };
-	struct waiting w = { 0 };
+	static const struct option options[] = {{"state", 1, NULL, 's'},
+						{"serial", 1, NULL, 'c'},
+						{"screen", 1, NULL, 'v'},
+						{"timeout", 1, NULL, 't'},
+						{0}};
+	struct waiting w = {0};
 	double timeout = 60;
 	int c, kind = 0, status = CLI_OK;
 
@@ -292,10 +298,11 @@ int cmd_wait(struct cli *cli, int argc, char **argv)
 		return cli_usage(cli);
 	}
 	if (kind == 's' && !state_known(w.state)) {
-		return cli_fail(cli, CLI_USAGE,
-				"no state is called `%s`; there are powered-off, starting, running, "
-				"paused, stopping, crashed, inaccessible",
-				w.state);
+		return cli_fail(
+			cli, CLI_USAGE,
+			"no state is called `%s`; there are powered-off, starting, running, "
+			"paused, stopping, crashed, inaccessible",
+			w.state);
 	}
 
 	uint64_t deadline = mobo_monotonic_ns() + (uint64_t)(timeout * 1e9);
@@ -348,7 +355,8 @@ int cmd_ps(struct cli *cli, int argc, char **argv)
 		cli_free(list);
 		return CLI_OK;
 	}
-	printf("%8s %10s %8s  %-10s %-8s %s\n", "PID", "CPU", "MEMORY", "STATE", "SANDBOX", "PROCESS");
+	printf("%8s %10s %8s  %-10s %-8s %s\n", "PID", "CPU", "MEMORY", "STATE", "SANDBOX",
+	       "PROCESS");
 	for (size_t i = 0; i < list->n_processes; i++) {
 		const Mobo__V1__ProcessInfo *p = list->processes[i];
 
@@ -383,12 +391,12 @@ static void on_log_event(void *arg, const struct mobo_event *ev)
 
 int cmd_log(struct cli *cli, int argc, char **argv)
 {
-	static const struct option options[] = { { "follow", 0, NULL, 'f' },
-						 { "lines", 1, NULL, 'n' },
-						 { 0 } };
+	static const struct option options[] = {{"follow", 0, NULL, 'f'},
+						{"lines", 1, NULL, 'n'},
+						{0}};
 	Mobo__V1__GetLog req = MOBO__V1__GET_LOG__INIT;
 	Mobo__V1__LogLines *lines = NULL;
-	struct mobo_error err = { 0 };
+	struct mobo_error err = {0};
 	bool go_on = false;
 	int c, status;
 
@@ -474,8 +482,8 @@ int cmd_device_regs(struct cli *cli, int argc, char **argv)
 
 int cmd_cpu(struct cli *cli, int argc, char **argv)
 {
-	static const char *const names[] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
-					     "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15" };
+	static const char *const names[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+					    "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
 	Mobo__V1__GetCpuRegs req = MOBO__V1__GET_CPU_REGS__INIT;
 	Mobo__V1__CpuRegs *r = NULL;
 	int status;
@@ -504,8 +512,8 @@ int cmd_cpu(struct cli *cli, int argc, char **argv)
 	for (size_t i = 0; i < r->n_segments; i++) {
 		const Mobo__V1__SegmentReg *s = r->segments[i];
 
-		printf("%-4s %04x  base %016" PRIx64 "  limit %08x  attr %05x\n", s->name, s->selector,
-		       s->base_address, s->limit, s->attr);
+		printf("%-4s %04x  base %016" PRIx64 "  limit %08x  attr %05x\n", s->name,
+		       s->selector, s->base_address, s->limit, s->attr);
 	}
 	printf("gdt  %016" PRIx64 " %04x   idt %016" PRIx64 " %04x\n", r->gdt_base, r->gdt_limit,
 	       r->idt_base, r->idt_limit);

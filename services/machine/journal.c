@@ -34,11 +34,12 @@ void journal_open(struct machine *m)
 static void journal_line(struct machine *m, const char *node, unsigned level, uint64_t ts_ns,
 			 const char *text)
 {
-	static const char *const names[] = { "error", "warning", "info", "debug", "trace" };
+	static const char *const names[] = {"error", "warning", "info", "debug", "trace"};
 	char *line = NULL;
-	int n = asprintf(&line, "%llu.%06llu %-7s %s: %s\n", (unsigned long long)(ts_ns / 1000000000),
-			 (unsigned long long)(ts_ns % 1000000000 / 1000), names[MOBO_MIN(level, 4u)],
-			 node, text);
+	int n = asprintf(&line, "%llu.%06llu %-7s %s: %s\n",
+			 (unsigned long long)(ts_ns / 1000000000),
+			 (unsigned long long)(ts_ns % 1000000000 / 1000),
+			 names[MOBO_MIN(level, 4u)], node, text);
 
 	if (n < 0) {
 		return;
@@ -86,7 +87,7 @@ static int open_stderr(off_t *len)
 
 struct journal_mark journal_mark(const struct machine *m)
 {
-	struct journal_mark mark = { .lines = m->log_lines_ever };
+	struct journal_mark mark = {.lines = m->log_lines_ever};
 	int fd = open_stderr(&mark.stderr_len);
 
 	if (fd >= 0) {

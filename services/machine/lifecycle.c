@@ -20,7 +20,7 @@ enum { STEP_DEADLINE_MS = 10000, MAX_STEPS = 6 };
 typedef void step_fn(struct machine *m);
 
 struct transition {
-	const char *verb; /* "pausing" */
+	const char *verb;	   /* "pausing" */
 	step_fn *steps[MAX_STEPS]; /* NULL ends */
 	Mobo__V1__MachineState final;
 	bool best_effort; /* answers that are errors do not stop it */
@@ -72,8 +72,8 @@ void machine_set_state(struct machine *m, Mobo__V1__MachineState state, const ch
 	machine_report_state(m);
 }
 
-void machine_device_event(struct machine *m, const char *device, const char *verb,
-			  const char *text, bool keep)
+void machine_device_event(struct machine *m, const char *device, const char *verb, const char *text,
+			  bool keep)
 {
 	Mobo__V1__DeviceEvent ev = MOBO__V1__DEVICE_EVENT__INIT;
 	char topic[160];
@@ -145,7 +145,8 @@ static void transition_turn(struct machine *m)
 		}
 		step_fn *step = t->steps[t->next++];
 
-		/* Held while the step issues its calls, so that an answer from within cannot turn. */
+		/* Held while the step issues its calls, so that an answer from within cannot turn.
+		 */
 		t->pending++;
 		step(m);
 		t->pending--;
@@ -174,8 +175,8 @@ static void on_step_result(void *arg, const struct mobo_result *res)
 	if (!p->machine->transition) {
 		return;
 	}
-	/* A part that died meanwhile is not what fails the step: roster.c decides what follows. Nor is
-	 * a device from outside that takes its time. */
+	/* A part that died meanwhile is not what fails the step: roster.c decides what follows. Nor
+	 * is a device from outside that takes its time. */
 	if (res->code == MOBO__V1__CODE__OK || p->state != PART_READY || p->external) {
 		transition_answer(p->machine, NULL);
 		return;
@@ -278,7 +279,7 @@ static void step_gather(struct machine *m)
 {
 	for (unsigned i = 0; i < m->n_parts; i++) {
 		struct part *p = &m->parts[i];
-		struct mobo_error err = { 0 };
+		struct mobo_error err = {0};
 
 		if (p->state == PART_READY || p->kind == PART_ENGINE || p->external ||
 		    !p->name[0]) { /* devices from outside come and go */
@@ -339,7 +340,7 @@ void machine_pause(struct machine *m, struct mobo_request *r, const char *reason
 {
 	static const struct transition pause = {
 		.verb = "pausing",
-		.steps = { step_engine_pause, step_devices_pause },
+		.steps = {step_engine_pause, step_devices_pause},
 		.final = MOBO__V1__MACHINE_STATE__PAUSED,
 	};
 
@@ -352,7 +353,7 @@ void machine_resume(struct machine *m, struct mobo_request *r)
 {
 	static const struct transition resume = {
 		.verb = "resuming",
-		.steps = { step_devices_resume, step_engine_run },
+		.steps = {step_devices_resume, step_engine_run},
 		.final = MOBO__V1__MACHINE_STATE__RUNNING,
 	};
 
@@ -377,8 +378,8 @@ void machine_reset(struct machine *m, struct mobo_request *r, const char *reason
 {
 	static const struct transition reset = {
 		.verb = "resetting",
-		.steps = { step_engine_pause, step_gather, step_devices_reset,
-			   step_engine_reset, step_devices_resume, step_engine_run },
+		.steps = {step_engine_pause, step_gather, step_devices_reset, step_engine_reset,
+			  step_devices_resume, step_engine_run},
 		.final = MOBO__V1__MACHINE_STATE__RUNNING,
 	};
 
@@ -394,7 +395,7 @@ void machine_power_off(struct machine *m, struct mobo_request *r, const char *re
 {
 	static const struct transition off = {
 		.verb = "powering off",
-		.steps = { step_engine_pause, step_devices_quit, step_engine_quit },
+		.steps = {step_engine_pause, step_devices_quit, step_engine_quit},
 		.final = MOBO__V1__MACHINE_STATE__POWERED_OFF,
 		.best_effort = true,
 	};
@@ -438,7 +439,7 @@ void machine_run(struct machine *m)
 {
 	static const struct transition run = {
 		.verb = "starting",
-		.steps = { step_devices_resume, step_engine_run },
+		.steps = {step_devices_resume, step_engine_run},
 		.final = MOBO__V1__MACHINE_STATE__RUNNING,
 	};
 

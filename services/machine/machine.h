@@ -40,12 +40,12 @@ enum {
 enum part_kind { PART_ENGINE, PART_DEVICE, PART_DISPLAY };
 
 enum part_state {
-	PART_IDLE, /* not started */
-	PART_SPAWNED, /* process runs, has not said HELLO */
-	PART_JOINED, /* on the bus */
+	PART_IDLE,     /* not started */
+	PART_SPAWNED,  /* process runs, has not said HELLO */
+	PART_JOINED,   /* on the bus */
 	PART_ATTACHED, /* its claims are known to the engine */
-	PART_READY, /* sandbox closed, works */
-	PART_LOST, /* died and stays away */
+	PART_READY,    /* sandbox closed, works */
+	PART_LOST,     /* died and stays away */
 };
 
 struct part_config {
@@ -68,18 +68,18 @@ struct part {
 	struct machine *machine;
 	enum part_kind kind;
 	enum part_state state;
-	char name[32]; /* "uart0" */
+	char name[32];	     /* "uart0" */
 	char executable[48]; /* "mobo-dev-uart" */
-	unsigned slot; /* devices: bit in kick.summary */
+	unsigned slot;	     /* devices: bit in kick.summary */
 	struct part_config config[PART_MAX_CONFIG];
 	unsigned n_config;
 	struct part_fd fds[PART_MAX_FDS];
 	unsigned n_fds;
 	struct mobo_ioch *ioch;
-	Mobo__V1__Attach *claims; /* as the device attached, NULL before */
+	Mobo__V1__Attach *claims;	     /* as the device attached, NULL before */
 	struct mobo_request *attach_request; /* waits for its turn or the engine's answer */
-	bool in_engine; /* the engine knows it: a restart only says so */
-	bool awaited; /* a reset waits until it is ready */
+	bool in_engine;			     /* the engine knows it: a restart only says so */
+	bool awaited;			     /* a reset waits until it is ready */
 	bool sandboxed;
 	struct journal_mark started; /* where its words begin */
 	pid_t pid;
@@ -164,8 +164,8 @@ void machine_resume(struct machine *m, struct mobo_request *r);
 void machine_reset(struct machine *m, struct mobo_request *r, const char *reason);
 void machine_power_off(struct machine *m, struct mobo_request *r, const char *reason);
 void machine_crash(struct machine *m, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-void machine_device_event(struct machine *m, const char *device, const char *verb,
-			  const char *text, bool keep);
+void machine_device_event(struct machine *m, const char *device, const char *verb, const char *text,
+			  bool keep);
 
 /* -- roster.c: called by the bus and by part.c as things happen to parts -- */
 void machine_start(struct machine *m);

@@ -33,7 +33,8 @@ static void on_joined(void *arg, uint32_t node, const Mobo__V1__Hello *hello)
 	if (p && p->pid == (pid_t)hello->pid) {
 		p->node = node;
 		machine_part_joined(p);
-	} else if (hello->role == MOBO__V1__ROLE__DEVICE && !external_joined(m, node, hello->name)) {
+	} else if (hello->role == MOBO__V1__ROLE__DEVICE &&
+		   !external_joined(m, node, hello->name)) {
 		mobo_hub_drop(m->hub, node);
 	}
 }
@@ -67,7 +68,7 @@ static void connect_registry(struct machine *m, unsigned timeout_ms)
 		.connected = on_registry_connected,
 		.arg = m,
 	};
-	struct mobo_error err = { 0 };
+	struct mobo_error err = {0};
 
 	if (mobo_hub_dir(dir, sizeof(dir), NULL, &err) < 0) {
 		mobo_warning("%s", err.text);
@@ -125,16 +126,17 @@ static int start_hub(struct machine *m, struct mobo_error *err)
 static void usage(FILE *out)
 {
 	fputs("usage: mobo-machine --folder DIR [--name NAME] [--transient] [--paused]\n"
-	      "Runs one machine until it is powered off. Started by mobo-registry; use `mobo start`.\n",
+	      "Runs one machine until it is powered off. Started by mobo-registry; use `mobo "
+	      "start`.\n",
 	      out);
 }
 
 static void parse_options(struct machine *m, int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "folder", required_argument, NULL, 'f' }, { "name", required_argument, NULL, 'n' },
-		{ "transient", no_argument, NULL, 't' },    { "paused", no_argument, NULL, 'p' },
-		{ "help", no_argument, NULL, 'h' },	    { 0 },
+		{"folder", required_argument, NULL, 'f'}, {"name", required_argument, NULL, 'n'},
+		{"transient", no_argument, NULL, 't'},	  {"paused", no_argument, NULL, 'p'},
+		{"help", no_argument, NULL, 'h'},	  {0},
 	};
 	int c;
 
@@ -209,7 +211,7 @@ static void machine_finish(struct machine *m)
 int main(int argc, char **argv)
 {
 	struct machine *m = &machine;
-	struct mobo_error err = { 0 };
+	struct mobo_error err = {0};
 
 	mobo_log_init("machine");
 	signal(SIGPIPE, SIG_IGN);

@@ -14,7 +14,7 @@ enum { UNIT_ANY_CDROM = 0xffffffff };
 int media_open(struct machine *m, struct part *p, unsigned unit, const char *file, bool cdrom,
 	       bool readonly, struct mobo_error *err)
 {
-	struct mobo_image_chain chain = { 0 };
+	struct mobo_image_chain chain = {0};
 	char path[4096], name[48];
 	int ret;
 
@@ -92,7 +92,7 @@ void media_change(struct machine *m, struct mobo_request *r, const Mobo__V1__Cha
 {
 	struct part *p = part_find(m, *c->device ? c->device : "ide0");
 	Mobo__V1__DeviceMedia msg = MOBO__V1__DEVICE_MEDIA__INIT;
-	struct mobo_error err = { 0 };
+	struct mobo_error err = {0};
 	const char *names[PART_MAX_FDS];
 	int fds[PART_MAX_FDS], unit = p ? find_unit(p, c->slot) : -1;
 	unsigned n = 0;

@@ -29,8 +29,8 @@ struct part *part_add(struct machine *m, enum part_kind kind, const char *name,
 	MOBO_ASSERT(m->n_parts < MACHINE_MAX_PARTS);
 	struct part *p = &m->parts[m->n_parts++];
 
-	*p = (struct part){ .machine = m, .kind = kind, .sock = -1,
-			     .stream_fd = -1, .stream_keep = -1 };
+	*p = (struct part){
+		.machine = m, .kind = kind, .sock = -1, .stream_fd = -1, .stream_keep = -1};
 	snprintf(p->name, sizeof(p->name), "%s", name);
 	snprintf(p->executable, sizeof(p->executable), "%s", executable);
 	if (kind == PART_DEVICE) {
@@ -77,7 +77,7 @@ void part_set(struct part *p, const char *key, const char *fmt, ...)
 void part_give_fd(struct part *p, const char *name, int fd)
 {
 	MOBO_ASSERT(p->n_fds < PART_MAX_FDS);
-	p->fds[p->n_fds++] = (struct part_fd){ strdup(name), fd };
+	p->fds[p->n_fds++] = (struct part_fd){strdup(name), fd};
 }
 
 void part_drop_fds(struct part *p, const char *prefix)
@@ -228,7 +228,7 @@ static int spawn_process(struct part *p, const char *path, int child_fd, struct 
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attr;
 	sigset_t none, defaults;
-	char *argv[] = { p->executable, p->name, NULL };
+	char *argv[] = {p->executable, p->name, NULL};
 	int ret;
 
 	posix_spawn_file_actions_init(&actions);
@@ -264,9 +264,10 @@ int part_spawn(struct part *p, bool restarted, struct mobo_error *err)
 	int pair[2], ret;
 
 	if (mobo_find_executable(p->executable, path) < 0) {
-		return mobo_error_set(err, ENOENT,
-				      "%s, the process of %s, is not installed; build or reinstall Mobo",
-				      p->executable, p->name);
+		return mobo_error_set(
+			err, ENOENT,
+			"%s, the process of %s, is not installed; build or reinstall Mobo",
+			p->executable, p->name);
 	}
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
 		return mobo_error_set(err, errno, "cannot make a socket for %s: %s", p->name,
@@ -308,7 +309,8 @@ static void reap(struct part *p)
 {
 	uint64_t deadline = mobo_monotonic_ns() + PART_REAP_NS;
 
-	while (p->pid > 0 && waitpid(p->pid, NULL, WNOHANG) == 0 && mobo_monotonic_ns() < deadline) {
+	while (p->pid > 0 && waitpid(p->pid, NULL, WNOHANG) == 0 &&
+	       mobo_monotonic_ns() < deadline) {
 		poll(NULL, 0, 1);
 	}
 	p->pid = 0;

@@ -245,14 +245,14 @@ static int plan_serial(struct machine *m, unsigned n, const char *backend, struc
 {
 	static const struct {
 		unsigned base, irq;
-	} ports[] = { { 0x3f8, 4 }, { 0x2f8, 3 }, { 0x3e8, 4 }, { 0x2e8, 3 } };
+	} ports[] = {{0x3f8, 4}, {0x2f8, 3}, {0x3e8, 4}, {0x2e8, 3}};
 	char name[16], path[4096];
 	struct part *p;
 	int fd;
 
 	if (n >= MOBO_ARRAY_LEN(ports)) {
-		return mobo_error_set(err, EINVAL, "a PC has four serial ports, serial.%u is the fifth",
-				      n);
+		return mobo_error_set(err, EINVAL,
+				      "a PC has four serial ports, serial.%u is the fifth", n);
 	}
 	if (strcmp(backend, "none") == 0) {
 		return 0;
@@ -303,8 +303,8 @@ static int plan_display(struct machine *m, struct mobo_error *err)
 
 int machine_plan(struct machine *m, struct mobo_error *err)
 {
-	static const char *const plain[] = { "i440fx", "piix3", "ide0", "piix4pm", "fwcfg", "rtc",
-					     "i8042", "postport" };
+	static const char *const plain[] = {"i440fx", "piix3", "ide0",	"piix4pm",
+					    "fwcfg",  "rtc",   "i8042", "postport"};
 	const Mobo__V1__Settings *s = m->settings;
 	struct timespec now;
 	struct part *p;
@@ -362,8 +362,8 @@ int machine_plan(struct machine *m, struct mobo_error *err)
 
 void machine_plan_finish(struct machine *m)
 {
-	const int fds[] = { m->page_fd, m->ram_fd, m->codemap_fd, m->rom_fd, m->surface_fd,
-			    m->vram_fd };
+	const int fds[] = {m->page_fd, m->ram_fd,     m->codemap_fd,
+			   m->rom_fd,  m->surface_fd, m->vram_fd};
 
 	/* All are killed before the first is waited for. */
 	for (unsigned i = 0; i < m->n_parts; i++) {

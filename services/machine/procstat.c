@@ -23,9 +23,9 @@ void procstat_read(pid_t pid, uint64_t *cpu_ns, uint64_t *pss_bytes)
 			/* The name in parentheses may hold anything: start behind the last one. */
 			const char *rest = strrchr(line, ')');
 
-			if (rest && sscanf(rest + 1,
-					   " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu",
-					   &utime, &stime) == 2) {
+			if (rest &&
+			    sscanf(rest + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu",
+				   &utime, &stime) == 2) {
 				*cpu_ns = (uint64_t)(utime + stime) * 1000000000ull /
 					  (uint64_t)sysconf(_SC_CLK_TCK);
 			}

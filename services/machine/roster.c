@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Parts come and go: a process joins the bus, a device is attached to the engine, all are ready; one
- * dies, and its class decides whether it comes back with its state or the guest is paused.
+ * Parts come and go: a process joins the bus, a device is attached to the engine, all are ready;
+ * one dies, and its class decides whether it comes back with its state or the guest is paused.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -102,8 +102,8 @@ static void attach_engine(struct part *p)
 	struct part *engine = engine_part(m);
 	Mobo__V1__EngineAttach msg = MOBO__V1__ENGINE_ATTACH__INIT;
 	Mobo__V1__EngineDeviceRestarted back = MOBO__V1__ENGINE_DEVICE_RESTARTED__INIT;
-	const char *names[3] = { "ioch", "bell", "mem" };
-	int fds[3] = { part_fd(p, "ioch"), part_fd(p, "bell"), part_fd(p, "mem") };
+	const char *names[3] = {"ioch", "bell", "mem"};
+	int fds[3] = {part_fd(p, "ioch"), part_fd(p, "bell"), part_fd(p, "mem")};
 	uint8_t ticket[MOBO_TICKET_LEN];
 
 	if (p->in_engine) {
@@ -206,10 +206,12 @@ static void describe_exit(struct part *p, char *text, size_t len, int status)
 	char words[160] = "";
 
 	if (WIFSIGNALED(status)) {
-		snprintf(text, len, "signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+		snprintf(text, len, "signal %d (%s)", WTERMSIG(status),
+			 strsignal(WTERMSIG(status)));
 	} else {
 		journal_first_error(p->machine, p->started, p->name, words, sizeof(words));
-		snprintf(text, len, "exit status %d%s%s", WEXITSTATUS(status), *words ? ": " : "", words);
+		snprintf(text, len, "exit status %d%s%s", WEXITSTATUS(status), *words ? ": " : "",
+			 words);
 	}
 }
 
@@ -217,7 +219,8 @@ static bool may_restart(struct part *p)
 {
 	uint64_t now = mobo_monotonic_ns();
 
-	if (p->kind == PART_ENGINE || (p->kind == PART_DEVICE && !(p->claims && p->claims->restartable))) {
+	if (p->kind == PART_ENGINE ||
+	    (p->kind == PART_DEVICE && !(p->claims && p->claims->restartable))) {
 		return false;
 	}
 	if (now - p->window_start_ns > PART_RESTART_WINDOW_NS) {
@@ -260,7 +263,8 @@ static void stays_away(struct part *p, const char *reason)
 	if (p->awaited) {
 		machine_awaited(p, reason);
 	} else if (p->kind == PART_DEVICE) {
-		snprintf(text, sizeof(text), "%.150s; `mobo reset` starts it and the guest anew", reason);
+		snprintf(text, sizeof(text), "%.150s; `mobo reset` starts it and the guest anew",
+			 reason);
 		machine_pause(m, NULL, text);
 	}
 }
@@ -268,7 +272,7 @@ static void stays_away(struct part *p, const char *reason)
 void machine_part_exited(struct part *p, int status)
 {
 	struct machine *m = p->machine;
-	struct mobo_error err = { 0 };
+	struct mobo_error err = {0};
 	char how[192], reason[MACHINE_REASON_LEN];
 	bool was_ready = p->state == PART_READY;
 
@@ -303,7 +307,7 @@ void machine_part_exited(struct part *p, int status)
 
 void machine_start(struct machine *m)
 {
-	struct mobo_error err = { 0 };
+	struct mobo_error err = {0};
 
 	machine_set_state(m, MOBO__V1__MACHINE_STATE__STARTING, "%s", "");
 	for (unsigned i = 0; i < m->n_parts; i++) {

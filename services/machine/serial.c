@@ -53,8 +53,8 @@ static int open_pty(struct part *p, unsigned n, struct mobo_error *err)
 	int fd = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK), keep;
 
 	if (fd < 0 || grantpt(fd) < 0 || unlockpt(fd) < 0 || ptsname_r(fd, slave, sizeof(slave))) {
-		return mobo_error_set(err, errno, "cannot make a pseudo-terminal for serial.%u: %s", n,
-				      strerror(errno));
+		return mobo_error_set(err, errno, "cannot make a pseudo-terminal for serial.%u: %s",
+				      n, strerror(errno));
 	}
 	/* An open slave keeps the master readable without hang-up while nobody has it open. */
 	keep = open(slave, O_RDWR | O_NOCTTY | O_CLOEXEC);
@@ -75,15 +75,15 @@ static int open_pty(struct part *p, unsigned n, struct mobo_error *err)
 
 static int open_socket(struct part *p, unsigned n, const char *file, struct mobo_error *err)
 {
-	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	struct sockaddr_un sa = {.sun_family = AF_UNIX};
 	char path[4096];
 	int fd;
 
 	mobo_settings_path(p->machine->folder, file, path, sizeof(path));
 	if (strlen(path) >= sizeof(sa.sun_path)) {
 		return mobo_error_set(err, ENAMETOOLONG,
-				      "serial.%u.backend: %s is longer than a socket's name may be", n,
-				      path);
+				      "serial.%u.backend: %s is longer than a socket's name may be",
+				      n, path);
 	}
 	strcpy(sa.sun_path, path);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -128,8 +128,8 @@ int serial_backend(struct part *p, unsigned n, const char *backend, struct mobo_
 		mobo_settings_path(p->machine->folder, backend + 5, path, sizeof(path));
 		fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 		if (fd < 0) {
-			return mobo_error_set(err, errno, "serial.%u.backend: cannot write %s: %s", n,
-					      path, strerror(errno));
+			return mobo_error_set(err, errno, "serial.%u.backend: cannot write %s: %s",
+					      n, path, strerror(errno));
 		}
 		part_drop_fds(p, "log:0");
 		part_give_fd(p, "log:0", fd);

@@ -212,10 +212,11 @@ static void serve_open_stream(void *arg, struct mobo_request *r, const ProtobufC
 	if (ret < 0 || !s) {
 		close(pair[0]);
 		free(s);
-		mobo_reply_error(r, MOBO__V1__CODE__UNAVAILABLE, "%s takes no descriptors", p->name);
+		mobo_reply_error(r, MOBO__V1__CODE__UNAVAILABLE, "%s takes no descriptors",
+				 p->name);
 		return;
 	}
-	*s = (struct stream_open){ m, r, pair[0] };
+	*s = (struct stream_open){m, r, pair[0]};
 	msg.stream = open->stream;
 	msg.ticket.data = ticket;
 	msg.ticket.len = sizeof(ticket);
@@ -326,7 +327,7 @@ static void add_claim(Mobo__V1__DeviceInfo *info, const char *fmt, ...)
 
 static void describe_claims(Mobo__V1__DeviceInfo *info, const Mobo__V1__Attach *c)
 {
-	static const char *const lines[] = { "irq", "gsi", "intx", "nmi", "a20", "init" };
+	static const char *const lines[] = {"irq", "gsi", "intx", "nmi", "a20", "init"};
 
 	for (size_t i = 0; i < c->n_functions; i++) {
 		const Mobo__V1__PciFunction *f = c->functions[i];
@@ -343,12 +344,13 @@ static void describe_claims(Mobo__V1__DeviceInfo *info, const Mobo__V1__Attach *
 				  (unsigned long long)(g->base_address + g->len - 1), g->name);
 			break;
 		case MOBO__V1__REGION_KIND__REGION_MMIO:
-			add_claim(info, "mmio 0x%llx-0x%llx %s", (unsigned long long)g->base_address,
+			add_claim(info, "mmio 0x%llx-0x%llx %s",
+				  (unsigned long long)g->base_address,
 				  (unsigned long long)(g->base_address + g->len - 1), g->name);
 			break;
 		default:
-			add_claim(info, "bar%u 0x%llx bytes %s", g->bar,
-				  (unsigned long long)g->len, g->name);
+			add_claim(info, "bar%u 0x%llx bytes %s", g->bar, (unsigned long long)g->len,
+				  g->name);
 		}
 	}
 	for (size_t i = 0; i < c->n_lines; i++) {
@@ -474,7 +476,7 @@ static void serve_screenshot(void *arg, struct mobo_request *r, const ProtobufCM
 	}
 	s = malloc(sizeof(*s));
 	MOBO_ASSERT(s);
-	*s = (struct screenshot){ m, r };
+	*s = (struct screenshot){m, r};
 	mobo_hub_call(m->hub, p->node, body, 0, on_painted, s);
 }
 
@@ -526,7 +528,8 @@ static void serve_ready(void *arg, struct mobo_request *r, const ProtobufCMessag
 	struct part *p = part_of_node(arg, mobo_request_node(r));
 
 	if (!p) {
-		mobo_reply_error(r, MOBO__V1__CODE__PERMISSION_DENIED, "not a part of this machine");
+		mobo_reply_error(r, MOBO__V1__CODE__PERMISSION_DENIED,
+				 "not a part of this machine");
 		return;
 	}
 	mobo_reply(r, NULL);
@@ -546,7 +549,8 @@ static void serve_device_notify(void *arg, struct mobo_request *r, const Protobu
 		return;
 	}
 	if (!p) {
-		mobo_reply_error(r, MOBO__V1__CODE__PERMISSION_DENIED, "not a part of this machine");
+		mobo_reply_error(r, MOBO__V1__CODE__PERMISSION_DENIED,
+				 "not a part of this machine");
 		return;
 	}
 	mobo_reply(r, NULL);
@@ -594,8 +598,8 @@ bool machine_policy(void *arg, Mobo__V1__Role role, const char *name, uint32_t t
 	case MOBO__V1__ROLE__OPERATOR:
 	case MOBO__V1__ROLE__ADMIN:
 		/* Parts are reached through the machine's own verbs only. */
-		return topic == NULL && dst == 0 && (type < MOBO__V1__TYPE__ATTACH ||
-						     type >= MOBO__V1__TYPE__GET_DISPLAY_MODE);
+		return topic == NULL && dst == 0 &&
+		       (type < MOBO__V1__TYPE__ATTACH || type >= MOBO__V1__TYPE__GET_DISPLAY_MODE);
 	case MOBO__V1__ROLE__OBSERVER:
 		return topic == NULL && dst == 0 &&
 		       (type == MOBO__V1__TYPE__LIST_NODES || type == MOBO__V1__TYPE__SNAPSHOT ||
@@ -617,8 +621,7 @@ bool machine_policy(void *arg, Mobo__V1__Role role, const char *name, uint32_t t
 			(role == MOBO__V1__ROLE__ENGINE && type == MOBO__V1__TYPE__ENGINE_NOTIFY));
 	case MOBO__V1__ROLE__ROLE_NONE:
 	case MOBO__V1__ROLE__MACHINE:
-	case _MOBO__V1__ROLE_IS_INT_SIZE:
-		break;
+	case _MOBO__V1__ROLE_IS_INT_SIZE: break;
 	}
 	return false;
 }
@@ -629,29 +632,29 @@ void machine_serve(struct machine *m)
 		uint32_t type;
 		mobo_handler *fn;
 	} verbs[] = {
-		{ MOBO__V1__TYPE__GET_STATUS, serve_status },
-		{ MOBO__V1__TYPE__PAUSE, serve_pause },
-		{ MOBO__V1__TYPE__RESUME, serve_resume },
-		{ MOBO__V1__TYPE__RESET, serve_reset },
-		{ MOBO__V1__TYPE__POWER_BUTTON, serve_power_button },
-		{ MOBO__V1__TYPE__POWER_OFF, serve_power_off },
-		{ MOBO__V1__TYPE__LIST_PROCESSES, serve_processes },
-		{ MOBO__V1__TYPE__OPEN_STREAM, serve_open_stream },
-		{ MOBO__V1__TYPE__SEND_KEYS, serve_keys },
-		{ MOBO__V1__TYPE__CHANGE_MEDIUM, serve_medium },
-		{ MOBO__V1__TYPE__LIST_DEVICES, serve_devices },
-		{ MOBO__V1__TYPE__GET_DEVICE_REGS, serve_device_regs },
-		{ MOBO__V1__TYPE__GET_CPU_REGS, serve_to_engine },
-		{ MOBO__V1__TYPE__GET_STATS, serve_to_engine },
-		{ MOBO__V1__TYPE__GET_LOG, serve_log },
-		{ MOBO__V1__TYPE__GET_DISPLAY_MODE, serve_to_display },
-		{ MOBO__V1__TYPE__SCREENSHOT, serve_screenshot },
-		{ MOBO__V1__TYPE__GET_SCREEN_TEXT, serve_to_display },
-		{ MOBO__V1__TYPE__WAIT_SCREEN_TEXT, serve_to_display },
-		{ MOBO__V1__TYPE__ATTACH, serve_attach },
-		{ MOBO__V1__TYPE__READY, serve_ready },
-		{ MOBO__V1__TYPE__DEVICE_NOTIFY, serve_device_notify },
-		{ MOBO__V1__TYPE__ENGINE_NOTIFY, serve_engine_notify },
+		{MOBO__V1__TYPE__GET_STATUS, serve_status},
+		{MOBO__V1__TYPE__PAUSE, serve_pause},
+		{MOBO__V1__TYPE__RESUME, serve_resume},
+		{MOBO__V1__TYPE__RESET, serve_reset},
+		{MOBO__V1__TYPE__POWER_BUTTON, serve_power_button},
+		{MOBO__V1__TYPE__POWER_OFF, serve_power_off},
+		{MOBO__V1__TYPE__LIST_PROCESSES, serve_processes},
+		{MOBO__V1__TYPE__OPEN_STREAM, serve_open_stream},
+		{MOBO__V1__TYPE__SEND_KEYS, serve_keys},
+		{MOBO__V1__TYPE__CHANGE_MEDIUM, serve_medium},
+		{MOBO__V1__TYPE__LIST_DEVICES, serve_devices},
+		{MOBO__V1__TYPE__GET_DEVICE_REGS, serve_device_regs},
+		{MOBO__V1__TYPE__GET_CPU_REGS, serve_to_engine},
+		{MOBO__V1__TYPE__GET_STATS, serve_to_engine},
+		{MOBO__V1__TYPE__GET_LOG, serve_log},
+		{MOBO__V1__TYPE__GET_DISPLAY_MODE, serve_to_display},
+		{MOBO__V1__TYPE__SCREENSHOT, serve_screenshot},
+		{MOBO__V1__TYPE__GET_SCREEN_TEXT, serve_to_display},
+		{MOBO__V1__TYPE__WAIT_SCREEN_TEXT, serve_to_display},
+		{MOBO__V1__TYPE__ATTACH, serve_attach},
+		{MOBO__V1__TYPE__READY, serve_ready},
+		{MOBO__V1__TYPE__DEVICE_NOTIFY, serve_device_notify},
+		{MOBO__V1__TYPE__ENGINE_NOTIFY, serve_engine_notify},
 	};
 
 	for (unsigned i = 0; i < MOBO_ARRAY_LEN(verbs); i++) {
