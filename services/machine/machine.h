@@ -179,6 +179,11 @@ void machine_serve(struct machine *m);
 bool machine_policy(void *arg, Mobo__V1__Role role, const char *name, uint32_t type, uint32_t dst,
 		    const char *topic);
 
+/* -- inspect.c: handlers of the table in serve.c -- */
+void inspect_processes(void *arg, struct mobo_request *r, const ProtobufCMessage *body);
+void inspect_devices(void *arg, struct mobo_request *r, const ProtobufCMessage *body);
+void inspect_log(void *arg, struct mobo_request *r, const ProtobufCMessage *body);
+
 /* -- media.c -- */
 int media_open(struct machine *m, struct part *p, unsigned unit, const char *file, bool cdrom,
 	       bool readonly, struct mobo_error *err);
