@@ -23,13 +23,14 @@ int mobo_hub_dir(char *path, size_t len, const char *machine_or_null, struct mob
 		return err ? -err->code : -EIO;
 	}
 	if (machine_or_null && !wire_name_valid(machine_or_null)) {
-		return mobo_error_set(err, EINVAL, "\"%s\" is not a machine's name", machine_or_null);
+		return mobo_error_set(err, EINVAL, "\"%s\" is not a machine's name",
+				      machine_or_null);
 	}
-	n = machine_or_null ? snprintf(path, len, "%s/vm/%s", runtime, machine_or_null) :
-			      snprintf(path, len, "%s/registry", runtime);
+	n = machine_or_null ? snprintf(path, len, "%s/vm/%s", runtime, machine_or_null)
+			    : snprintf(path, len, "%s/registry", runtime);
 	if (n < 0 || (size_t)n >= len) {
-		return mobo_error_set(err, ENAMETOOLONG, "the runtime directory's path is too long: %s",
-				      runtime);
+		return mobo_error_set(err, ENAMETOOLONG,
+				      "the runtime directory's path is too long: %s", runtime);
 	}
 	return 0;
 }
@@ -193,10 +194,14 @@ static int make_sockets(struct mobo_hub *hub, struct mobo_error *err)
 				       .monitor = conn_event,
 				       .monitor_events = ZMQ_EVENT_DISCONNECTED,
 				       .arg = hub};
-	struct zsock_options pub = {
-		.type = ZMQ_XPUB, .hwm = HUB_PUB_HWM, .recv = hub_pub_recv, .arg = hub};
-	struct zsock_options pull = {
-		.type = ZMQ_PULL, .hwm = HUB_LOG_HWM, .recv = hub_log_recv, .arg = hub};
+	struct zsock_options pub = {.type = ZMQ_XPUB,
+				    .hwm = HUB_PUB_HWM,
+				    .recv = hub_pub_recv,
+				    .arg = hub};
+	struct zsock_options pull = {.type = ZMQ_PULL,
+				     .hwm = HUB_LOG_HWM,
+				     .recv = hub_log_recv,
+				     .arg = hub};
 	int r;
 
 	snprintf(hub->fd_path, sizeof(hub->fd_path), "%s/fd", hub->dir);
@@ -204,7 +209,8 @@ static int make_sockets(struct mobo_hub *hub, struct mobo_error *err)
 	r = r < 0 ? r : bind_one(hub, &hub->log, &pull, "log", hub->log_endpoint, 0, err);
 	r = r < 0 ? r : tickets_create(&hub->tickets, hub->loop, hub->fd_path, err);
 	/* Last: whoever reaches it finds the others there. */
-	return r < 0 ? r : bind_one(hub, &hub->router, &router, "rpc", hub->endpoint,
+	return r < 0 ? r
+		     : bind_one(hub, &hub->router, &router, "rpc", hub->endpoint,
 				hub->opt.listen_fd, err);
 }
 
@@ -243,8 +249,8 @@ static int hub_start(struct mobo_hub *hub, struct mobo_error *err)
 	if (r < 0) {
 		return r;
 	}
-	if (wire_random(&hub->epoch, sizeof(hub->epoch)) < 0 || rpc_init(&hub->rpc, hub->loop) < 0 ||
-	    hub_events_create(hub) < 0 ||
+	if (wire_random(&hub->epoch, sizeof(hub->epoch)) < 0 ||
+	    rpc_init(&hub->rpc, hub->loop) < 0 || hub_events_create(hub) < 0 ||
 	    rpc_serve(&hub->rpc, MOBO__V1__TYPE__LIST_NODES, serve_list_nodes, hub) < 0 ||
 	    rpc_serve(&hub->rpc, MOBO__V1__TYPE__SNAPSHOT, hub_serve_snapshot, hub) < 0) {
 		return mobo_error_set(err, ENOMEM, "out of memory");
@@ -274,7 +280,8 @@ int mobo_hub_create(struct mobo_hub **ret, struct mobo_loop *loop,
 	hub->rpc.arg = hub;
 	hub->name = strdup(opt->name);
 	hub->dir = strdup(opt->dir);
-	r = hub->name && hub->dir ? hub_start(hub, err) : mobo_error_set(err, ENOMEM, "out of memory");
+	r = hub->name && hub->dir ? hub_start(hub, err)
+				  : mobo_error_set(err, ENOMEM, "out of memory");
 	if (r < 0) {
 		mobo_hub_destroy(hub);
 		return r;
@@ -285,8 +292,8 @@ int mobo_hub_create(struct mobo_hub **ret, struct mobo_loop *loop,
 
 static void remove_files(struct mobo_hub *hub)
 {
-	static const char *const files[] = {"rpc", "pub", "log", "operator.token",
-					    "observer.token", "device.token", "lock"};
+	static const char *const files[] = {
+		"rpc", "pub", "log", "operator.token", "observer.token", "device.token", "lock"};
 	char path[PATH_MAX];
 
 	for (unsigned i = hub->opt.listen_fd ? 1 : 0; i < MOBO_ARRAY_LEN(files); i++) {

@@ -27,7 +27,7 @@ enum {
 	HUB_HEARTBEAT_MS = 1000,
 	HUB_BEATS_MISSED_MAX = 3,
 	HUB_RID_MAX = 8,
-	HUB_TOKEN_LEN = 32, /* hex digits */
+	HUB_TOKEN_LEN = 32,	    /* hex digits */
 	SNAPSHOT_BYTES = 768 << 10, /* of a reply */
 };
 

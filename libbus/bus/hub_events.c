@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A hub's events: stamps, last values, the ring for replay, snapshots, and log records as events. */
+/* A hub's events: stamps, last values, the ring for replay, snapshots, and log records as events.
+ */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -271,8 +272,8 @@ void hub_serve_snapshot(void *arg, struct mobo_request *r, const ProtobufCMessag
 	uint64_t since = req->since_hseq;
 	bool gap = false;
 
-	s.events = calloc(MOBO_MAX((unsigned)HUB_TOPICS_MAX, (unsigned)HUB_RING),
-			  sizeof(*s.events));
+	s.events =
+		calloc(MOBO_MAX((unsigned)HUB_TOPICS_MAX, (unsigned)HUB_RING), sizeof(*s.events));
 	if (!s.events) {
 		mobo_reply_error(r, MOBO__V1__CODE__RESOURCE_EXHAUSTED, "out of memory");
 		return;

@@ -91,8 +91,7 @@ static bool may_publish(Mobo__V1__Role role, const char *name, const char *topic
 	case MOBO__V1__ROLE__OPERATOR:
 	case MOBO__V1__ROLE__ADMIN:
 		return starts(topic, "user."); /* the machine speaks for itself */
-	default: /* a number that a peer chose, or one that says nothing */
-		return false;
+	default: /* a number that a peer chose, or one that says nothing */ return false;
 	}
 }
 
@@ -109,10 +108,8 @@ static bool reads_only(uint32_t type)
 	case MOBO__V1__TYPE__LIST_DEVICES:
 	case MOBO__V1__TYPE__GET_STATS:
 	case MOBO__V1__TYPE__GET_LOG:
-	case MOBO__V1__TYPE__GET_DISPLAY_MODE:
-		return true;
-	default: /* a number that a peer chose */
-		return false;
+	case MOBO__V1__TYPE__GET_DISPLAY_MODE: return true;
+	default: /* a number that a peer chose */ return false;
 	}
 }
 
@@ -120,24 +117,21 @@ static bool may_ask(Mobo__V1__Role role, uint32_t type, uint32_t dst)
 {
 	switch (role) {
 	case MOBO__V1__ROLE__OPERATOR:
-	case MOBO__V1__ROLE__ADMIN:
-		return true;
-	case MOBO__V1__ROLE__OBSERVER:
-		return dst == 0 && reads_only(type);
+	case MOBO__V1__ROLE__ADMIN: return true;
+	case MOBO__V1__ROLE__OBSERVER: return dst == 0 && reads_only(type);
 	case MOBO__V1__ROLE__DEVICE:
 		return dst == 0 &&
 		       (type == MOBO__V1__TYPE__ATTACH || type == MOBO__V1__TYPE__READY ||
 			type == MOBO__V1__TYPE__DEVICE_NOTIFY);
 	case MOBO__V1__ROLE__ENGINE:
-		return dst == 0 && (type == MOBO__V1__TYPE__READY ||
-				    type == MOBO__V1__TYPE__ENGINE_NOTIFY);
+		return dst == 0 &&
+		       (type == MOBO__V1__TYPE__READY || type == MOBO__V1__TYPE__ENGINE_NOTIFY);
 	case MOBO__V1__ROLE__DISPLAY:
 		return type == MOBO__V1__TYPE__DEVICE_INPUT ||
 		       (dst == 0 && type == MOBO__V1__TYPE__READY);
 	case MOBO__V1__ROLE__MACHINE:
 		return dst == 0 && (type == MOBO__V1__TYPE__REPORT_STATE || reads_only(type));
-	default: /* a number that a peer chose */
-		return false;
+	default: /* a number that a peer chose */ return false;
 	}
 }
 
@@ -232,7 +226,8 @@ uint32_t mobo_hub_find(const struct mobo_hub *hub, const char *name)
 			continue;
 		}
 		if (m->role > MOBO__V1__ROLE__ADMIN) {
-			return m->node; /* a part of the machine, not a client that borrows its name */
+			return m->node; /* a part of the machine, not a client that borrows its name
+					 */
 		}
 		client = m->node;
 	}
@@ -310,14 +305,11 @@ static bool token_good(struct mobo_hub *hub, const Mobo__V1__Hello *hello, bool 
 		return same_token(hub->operator_token, hello->token) ||
 		       (*spawned = take_expected(hub, hello));
 	case MOBO__V1__ROLE__DEVICE:
-		return (hub->opt.outside_devices &&
-			same_token(hub->device_token, hello->token)) ||
+		return (hub->opt.outside_devices && same_token(hub->device_token, hello->token)) ||
 		       (*spawned = take_expected(hub, hello));
 	case MOBO__V1__ROLE__ENGINE:
-	case MOBO__V1__ROLE__DISPLAY:
-		return (*spawned = take_expected(hub, hello));
-	default: /* a number that a peer chose */
-		return false;
+	case MOBO__V1__ROLE__DISPLAY: return (*spawned = take_expected(hub, hello));
+	default: /* a number that a peer chose */ return false;
 	}
 }
 

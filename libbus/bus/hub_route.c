@@ -212,8 +212,7 @@ static void take_event(struct hub_member *m, const char *topic, size_t topic_len
 	if (!mobo_type_descriptor(hdr->type) || !hub_allows(m->hub, m, hdr->type, 0, text)) {
 		hub_bad_message(m->hub, m, "an event that its role may not publish");
 	} else if (!hub_publish_bytes(m->hub, text, m->node, hdr->type, zmq_msg_data(body),
-				      zmq_msg_size(body),
-				      hdr->flags & MOBO__V1__HDR_FLAG__KEEP)) {
+				      zmq_msg_size(body), hdr->flags & MOBO__V1__HDR_FLAG__KEEP)) {
 		hub_bad_message(m->hub, m, "an event with one topic too many");
 	}
 }
@@ -264,8 +263,7 @@ static void take_from(struct hub_member *m, struct zmessage *msg, Mobo__V1__Hdr 
 		out.kind = MOBO__V1__KIND__HB;
 		hub_send(m->hub, m->node, &out, NULL, 0);
 		return;
-	default: /* a number that a peer chose */
-		break;
+	default: /* a number that a peer chose */ break;
 	}
 	hub_bad_message(m->hub, m, "a message of a kind that is not taken here");
 }

@@ -36,9 +36,9 @@ struct mobo_watch {
 	void *arg;
 	int fd; /* FD; CHILD: the pidfd, owned */
 	int pid;
-	bool reap; /* a child of ours: its wait status is taken */
+	bool reap;	      /* a child of ours: its wait status is taken */
 	uint64_t deadline_ns; /* TIMER */
-	size_t heap_index; /* TIMER: 0: not armed */
+	size_t heap_index;    /* TIMER: 0: not armed */
 };
 
 struct mobo_loop {
@@ -48,7 +48,7 @@ struct mobo_loop {
 	struct ev_async async;
 	struct mobo_watch *watches;
 	int timer_fd;
-	uint64_t timer_set_ns; /* what the timerfd is set to, UINT64_MAX: disarmed */
+	uint64_t timer_set_ns;	  /* what the timerfd is set to, UINT64_MAX: disarmed */
 	struct mobo_watch **heap; /* 1-based, earliest first */
 	size_t heap_len, heap_cap, n_timers;
 	bool stop;
@@ -451,9 +451,7 @@ void mobo_watch_destroy(struct mobo_watch *w)
 	}
 	loop = w->loop;
 	switch (w->kind) {
-	case WATCH_FD:
-		ev_io_stop(loop->ev, &w->ev.io);
-		break;
+	case WATCH_FD: ev_io_stop(loop->ev, &w->ev.io); break;
 	case WATCH_CHILD:
 		ev_io_stop(loop->ev, &w->ev.io);
 		close(w->fd);
@@ -462,12 +460,8 @@ void mobo_watch_destroy(struct mobo_watch *w)
 		heap_remove(loop, w);
 		loop->n_timers--;
 		break;
-	case WATCH_SIGNAL:
-		ev_signal_stop(loop->ev, &w->ev.signal);
-		break;
-	case WATCH_PREPARE:
-		ev_prepare_stop(loop->ev, &w->ev.prepare);
-		break;
+	case WATCH_SIGNAL: ev_signal_stop(loop->ev, &w->ev.signal); break;
+	case WATCH_PREPARE: ev_prepare_stop(loop->ev, &w->ev.prepare); break;
 	}
 	if (w->prev) {
 		w->prev->next = w->next;

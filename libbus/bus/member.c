@@ -62,9 +62,9 @@ static int member_send(void *arg, uint32_t node, const Mobo__V1__Hdr *hdr, const
 /* "<dir of the socket>/<role>.token", as text. NULL: none. */
 static char *token_read(const char *endpoint, Mobo__V1__Role role)
 {
-	const char *file = role == MOBO__V1__ROLE__OBSERVER ? "observer.token" :
-			   role == MOBO__V1__ROLE__DEVICE   ? "device.token" :
-							      "operator.token";
+	const char *file = role == MOBO__V1__ROLE__OBSERVER ? "observer.token"
+			   : role == MOBO__V1__ROLE__DEVICE ? "device.token"
+							    : "operator.token";
 	const char *slash = strrchr(endpoint, '/');
 	char path[256], text[65];
 	ssize_t n;
@@ -133,7 +133,8 @@ static void connection_lost(struct mobo_bus *bus)
 	bus->connected = false;
 	bus->hello_sent = false;
 	if (!bus->joined && !bus->opt.reconnect) { /* before it was answered: nobody will */
-		mobo_error_set(&bus->refused, ECONNRESET, "%s closed the connection", bus->endpoint);
+		mobo_error_set(&bus->refused, ECONNRESET, "%s closed the connection",
+			       bus->endpoint);
 		bus->joined = true;
 	}
 	if (bus->beat) {
@@ -166,8 +167,8 @@ static void beat_send(void *arg)
 	} else {
 		hdr.kind = MOBO__V1__KIND__HB;
 		member_send(bus, 0, &hdr, NULL, 0);
-		mobo_watch_timer(bus->beat, mobo_monotonic_ns() +
-						    bus->welcome->heartbeat_ms * 1000000ull);
+		mobo_watch_timer(bus->beat,
+				 mobo_monotonic_ns() + bus->welcome->heartbeat_ms * 1000000ull);
 	}
 	bus_leave(bus);
 }
@@ -182,8 +183,8 @@ static void beat_start(struct mobo_bus *bus)
 		bus->beat = mobo_loop_timer(bus->loop, UINT64_MAX, beat_send, bus);
 	}
 	if (bus->beat) {
-		mobo_watch_timer(bus->beat, mobo_monotonic_ns() +
-						    bus->welcome->heartbeat_ms * 1000000ull);
+		mobo_watch_timer(bus->beat,
+				 mobo_monotonic_ns() + bus->welcome->heartbeat_ms * 1000000ull);
 	}
 }
 

@@ -18,12 +18,12 @@ struct mobo_bus {
 
 	bool transport; /* a ZeroMQ connection is there */
 	bool connected; /* WELCOME came */
-	bool joined; /* HELLO was answered once, either way */
+	bool joined;	/* HELLO was answered once, either way */
 	bool hello_sent;
 	bool closed;
 	unsigned depth; /* our callbacks on the stack: freeing waits */
 	Mobo__V1__Welcome *welcome;
-	uint64_t epoch; /* of the hub that welcomed us last */
+	uint64_t epoch;		   /* of the hub that welcomed us last */
 	struct mobo_error refused; /* by the hub: code != 0 */
 
 	/* Heartbeats, where the hub asked for them. */

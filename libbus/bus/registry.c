@@ -43,7 +43,8 @@ static int start_lock(struct mobo_error *err)
 			close(fd);
 			return mobo_error_set(err, ETIMEDOUT,
 					      "another process has been starting the registry for "
-					      "long: see %s", path);
+					      "long: see %s",
+					      path);
 		}
 		poll(NULL, 0, RETRY_MS);
 	}
@@ -65,7 +66,8 @@ static int start_registry(struct mobo_error *err)
 
 	r = mobo_find_executable("mobo-registry", path);
 	if (r < 0) {
-		return mobo_error_set(err, -r, "mobo-registry is not installed beside this program");
+		return mobo_error_set(err, -r,
+				      "mobo-registry is not installed beside this program");
 	}
 	if (pipe2(p, O_CLOEXEC) < 0) {
 		return mobo_error_set(err, errno, "cannot make a pipe: %s", strerror(errno));

@@ -221,8 +221,8 @@ static void sync_done(void *arg, const struct mobo_result *res)
 	snprintf(c->text, sizeof(c->text), "%s", res->text ? res->text : "");
 	if (res->body) {
 		copy = wire_pack(res->body, &len);
-		c->reply = copy ? protobuf_c_message_unpack(res->body->descriptor, NULL, len, copy) :
-				  NULL;
+		c->reply = copy ? protobuf_c_message_unpack(res->body->descriptor, NULL, len, copy)
+				: NULL;
 		free(copy);
 		if (!c->reply) {
 			c->code = MOBO__V1__CODE__RESOURCE_EXHAUSTED;
@@ -231,9 +231,8 @@ static void sync_done(void *arg, const struct mobo_result *res)
 	}
 }
 
-int rpc_call_sync(struct rpc *rpc, uint32_t node, const ProtobufCMessage *req,
-		  unsigned deadline_ms, ProtobufCMessage **reply, Mobo__V1__Code *code,
-		  struct mobo_error *err)
+int rpc_call_sync(struct rpc *rpc, uint32_t node, const ProtobufCMessage *req, unsigned deadline_ms,
+		  ProtobufCMessage **reply, Mobo__V1__Code *code, struct mobo_error *err)
 {
 	struct sync_call *c = calloc(1, sizeof(*c));
 	int r = 0;
@@ -253,7 +252,8 @@ int rpc_call_sync(struct rpc *rpc, uint32_t node, const ProtobufCMessage *req,
 		*code = c->code;
 	}
 	if (c->code != MOBO__V1__CODE__OK) {
-		r = mobo_error_set(err, c->errno_value > 0 ? c->errno_value : wire_errno_of(c->code),
+		r = mobo_error_set(err,
+				   c->errno_value > 0 ? c->errno_value : wire_errno_of(c->code),
 				   "%s", c->text[0] ? c->text : wire_code_name(c->code));
 	}
 	if (reply && r == 0) {
@@ -290,8 +290,8 @@ static bool answer(struct rpc *rpc, uint32_t node, const Mobo__V1__Hdr *hdr, con
 	}
 	if (hdr->kind == MOBO__V1__KIND__ERR) {
 		res.code = hdr->st && hdr->st->code ? hdr->st->code : MOBO__V1__CODE__UNKNOWN;
-		res.errno_value = hdr->st && hdr->st->errno_value > 0 ? hdr->st->errno_value :
-									 wire_errno_of(res.code);
+		res.errno_value = hdr->st && hdr->st->errno_value > 0 ? hdr->st->errno_value
+								      : wire_errno_of(res.code);
 		res.text = hdr->st ? hdr->st->text : "";
 		call_end(call, &res);
 		return true;
@@ -312,15 +312,10 @@ bool rpc_incoming(struct rpc *rpc, const struct rpc_sender *from, const Mobo__V1
 {
 	switch (hdr->kind) {
 	case MOBO__V1__KIND__REP:
-	case MOBO__V1__KIND__ERR:
-		return answer(rpc, from->node, hdr, body, len);
-	case MOBO__V1__KIND__REQ:
-		return rpc_serve_request(rpc, from, hdr, body, len);
-	case MOBO__V1__KIND__CANCEL:
-		rpc_serve_cancel(rpc, from->node, hdr->corr);
-		return true;
-	default: /* a number that a peer chose */
-		return false;
+	case MOBO__V1__KIND__ERR: return answer(rpc, from->node, hdr, body, len);
+	case MOBO__V1__KIND__REQ: return rpc_serve_request(rpc, from, hdr, body, len);
+	case MOBO__V1__KIND__CANCEL: rpc_serve_cancel(rpc, from->node, hdr->corr); return true;
+	default: /* a number that a peer chose */ return false;
 	}
 }
 

@@ -12,7 +12,7 @@
 enum {
 	RPC_BUCKETS = 64,
 	RPC_MAX_SERVED = 256, /* unanswered requests of one sender */
-	RPC_KEPT = 256, /* answers kept for repeated requests */
+	RPC_KEPT = 256,	      /* answers kept for repeated requests */
 	RPC_KEPT_BYTES = 4 << 20,
 };
 
@@ -59,9 +59,8 @@ int rpc_serve(struct rpc *rpc, uint32_t type, mobo_handler *fn, void *arg);
 void rpc_call(struct rpc *rpc, uint32_t node, const ProtobufCMessage *req, unsigned deadline_ms,
 	      mobo_result_cb *cb, void *arg);
 /* Runs the loop until the answer; see mobo_bus_call_sync(). */
-int rpc_call_sync(struct rpc *rpc, uint32_t node, const ProtobufCMessage *req,
-		  unsigned deadline_ms, ProtobufCMessage **reply, Mobo__V1__Code *code,
-		  struct mobo_error *err);
+int rpc_call_sync(struct rpc *rpc, uint32_t node, const ProtobufCMessage *req, unsigned deadline_ms,
+		  ProtobufCMessage **reply, Mobo__V1__Code *code, struct mobo_error *err);
 /* Takes a REQ, REP, ERR or CANCEL. False: malformed. */
 bool rpc_incoming(struct rpc *rpc, const struct rpc_sender *from, const Mobo__V1__Hdr *hdr,
 		  const void *body, size_t len);

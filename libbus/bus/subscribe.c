@@ -33,8 +33,8 @@ struct subscription {
 	char mark[64]; /* being waited for; empty: none */
 	unsigned n_marks;
 	bool live;
-	bool lost; /* say so with the next event */
-	bool gone; /* the follower is being destroyed */
+	bool lost;	     /* say so with the next event */
+	bool gone;	     /* the follower is being destroyed */
 	uint64_t since_hseq; /* 0: last values */
 	uint64_t after_hseq; /* next page of last values */
 	uint64_t last_hseq;
@@ -185,7 +185,8 @@ static void snapshot_done(void *arg, const struct mobo_result *res)
 	bus = s->follower->bus;
 	bus_enter(bus);
 	if (!r) {
-		/* Connected again: set_mark() starts anew. Else the values are lost, not the rest. */
+		/* Connected again: set_mark() starts anew. Else the values are lost, not the rest.
+		 */
 		s->lost = true;
 		if (bus->connected && !s->mark[0]) {
 			go_live(s, 0);
@@ -315,8 +316,8 @@ static int follower_create(struct mobo_bus *bus, struct mobo_error *err)
 		zsock_destroy(f->sub);
 		topics_destroy(f->topics);
 		free(f);
-		return mobo_error_set(err, -r, "cannot follow events of %s: %s",
-				      bus->welcome->hub, strerror(-r));
+		return mobo_error_set(err, -r, "cannot follow events of %s: %s", bus->welcome->hub,
+				      strerror(-r));
 	}
 	bus->follower = f;
 	return 0;

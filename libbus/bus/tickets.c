@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The hub's side of tickets: each is random, works once and for five seconds. A connection shows one
- * ticket, gets its descriptors and is closed; nothing here waits for a peer.
+ * The hub's side of tickets: each is random, works once and for five seconds. A connection shows
+ * one ticket, gets its descriptors and is closed; nothing here waits for a peer.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -138,19 +138,15 @@ int wire_errno_of(Mobo__V1__Code code)
 Mobo__V1__Code wire_code_of(int err_no)
 {
 	switch (err_no) {
-	case EPERM:
-		return MOBO__V1__CODE__PERMISSION_DENIED;
+	case EPERM: return MOBO__V1__CODE__PERMISSION_DENIED;
 	case ENOTDIR:
 	case ENODEV:
-	case ENXIO:
-		return MOBO__V1__CODE__NOT_FOUND;
-	case EADDRINUSE:
-		return MOBO__V1__CODE__ALREADY_EXISTS;
+	case ENXIO: return MOBO__V1__CODE__NOT_FOUND;
+	case EADDRINUSE: return MOBO__V1__CODE__ALREADY_EXISTS;
 	case ENOMEM:
 	case EMFILE:
 	case ENFILE:
-	case EDQUOT:
-		return MOBO__V1__CODE__RESOURCE_EXHAUSTED;
+	case EDQUOT: return MOBO__V1__CODE__RESOURCE_EXHAUSTED;
 	}
 	for (size_t i = 1; i < MOBO_ARRAY_LEN(codes); i++) {
 		if (codes[i].err_no == err_no) {

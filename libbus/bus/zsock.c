@@ -292,8 +292,8 @@ static void set_options(struct zsock *s)
 
 	set_int(s->handle, ZMQ_LINGER, 0);
 	/*
-	 * Not ZMQ_IMMEDIATE, nor a reconnect interval of -1: both drop what was received and not yet
-	 * read when the connection ends, a last answer for instance.
+	 * Not ZMQ_IMMEDIATE, nor a reconnect interval of -1: both drop what was received and not
+	 * yet read when the connection ends, a last answer for instance.
 	 */
 	set_int(s->handle, ZMQ_SNDHWM, s->opt.hwm);
 	set_int(s->handle, ZMQ_RCVHWM, s->opt.hwm);
@@ -395,9 +395,9 @@ int zsock_subscribe(struct zsock *s, const char *prefix, bool on)
 {
 	s->touched = true;
 	return zmq_setsockopt(s->handle, on ? ZMQ_SUBSCRIBE : ZMQ_UNSUBSCRIBE, prefix,
-			      strlen(prefix)) < 0 ?
-		       -errno :
-		       0;
+			      strlen(prefix)) < 0
+		       ? -errno
+		       : 0;
 }
 
 /* -- Apart from the loop: the handle is the socket -- */

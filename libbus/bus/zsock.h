@@ -17,7 +17,7 @@
 
 enum {
 	ZSOCK_MAX_FRAMES = 4, /* routing id, topic or nothing, header, body */
-	ZSOCK_BATCH = 64, /* messages per turn of the loop */
+	ZSOCK_BATCH = 64,     /* messages per turn of the loop */
 };
 
 /* A received multipart message; further frames than fit were dropped and counted in n. */

@@ -92,9 +92,9 @@ static int change_one(const char *file, struct text *t, const struct mobo_settin
 	if (c->value) {
 		/* Behind a closing quote a comment may stand, behind a bare value it may not. */
 		value = settings_quote(c->value, line && t->data[line->value_start] == '"');
-		r = !value ? -ENOMEM :
-		    line   ? text_replace(t, line->value_start, line->value_end, value) :
-			     insert(t, &l, c->key, value);
+		r = !value ? -ENOMEM
+		    : line ? text_replace(t, line->value_start, line->value_end, value)
+			   : insert(t, &l, c->key, value);
 	} else if (line) {
 		r = text_replace(t, line->start, line->end, "");
 	}
@@ -225,10 +225,11 @@ int mobo_settings_change(const char *file, const struct mobo_settings_change *ch
 int mobo_settings_create(const char *file, const struct mobo_settings_change *changes, size_t n,
 			 struct mobo_error *err)
 {
-	static const char head[] = "# Settings of a Mobo machine. A line is `key = value`; what is "
-				   "not here has its default.\n"
-				   "# `mobo show` lists the keys, `mobo set` changes them and keeps "
-				   "your comments.\n\n";
+	static const char head[] =
+		"# Settings of a Mobo machine. A line is `key = value`; what is "
+		"not here has its default.\n"
+		"# `mobo show` lists the keys, `mobo set` changes them and keeps "
+		"your comments.\n\n";
 	struct mobo_error own = {0};
 	struct text t = {strdup(head), strlen(head)};
 	int r;

@@ -15,7 +15,10 @@ bool settings_text_valid(const char *text, size_t len)
 	const uint8_t *p = (const uint8_t *)text, *end = p + len;
 
 	while (p < end) {
-		unsigned more = *p < 0x80 ? 0 : (*p & 0xe0) == 0xc0 ? 1 : (*p & 0xf0) == 0xe0 ? 2 : 3;
+		unsigned more = *p < 0x80	      ? 0
+				: (*p & 0xe0) == 0xc0 ? 1
+				: (*p & 0xf0) == 0xe0 ? 2
+						      : 3;
 		uint32_t c = more == 0 ? *p : *p & (0x3fu >> more);
 
 		if ((*p < 0x20 && *p != '\t') || *p == 0x7f || (*p >= 0x80 && *p < 0xc2) ||
@@ -64,7 +67,8 @@ static const char *take_quoted(const char *text, size_t end, struct settings_lin
 		if (text[at] == '\\') {
 			at++;
 			if (at >= end || (text[at] != '"' && text[at] != '\\')) {
-				return "in quotes, a backslash stands before a quote or a backslash";
+				return "in quotes, a backslash stands before a quote or a "
+				       "backslash";
 			}
 		}
 		l->value[n++] = text[at++];
@@ -124,8 +128,8 @@ static const char *check_line(const char *text, size_t len)
 	return settings_text_valid(text, len) ? NULL : "the line is not UTF-8 text";
 }
 
-int settings_lines_parse(const char *name, const char *text, size_t len,
-			 struct settings_lines *ret, struct mobo_error *err)
+int settings_lines_parse(const char *name, const char *text, size_t len, struct settings_lines *ret,
+			 struct mobo_error *err)
 {
 	struct settings_lines l = {0};
 	const char *wrong = NULL;
@@ -143,8 +147,9 @@ int settings_lines_parse(const char *name, const char *text, size_t len,
 			}
 			l.lines = grown;
 		}
-		l.lines[l.n] = (struct settings_line){
-			.start = at, .end = newline ? end + 1 : end, .number = (unsigned)l.n + 1};
+		l.lines[l.n] = (struct settings_line){.start = at,
+						      .end = newline ? end + 1 : end,
+						      .number = (unsigned)l.n + 1};
 		if (end > at && text[end - 1] == '\r') {
 			end--;
 		}

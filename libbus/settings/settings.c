@@ -21,9 +21,10 @@ static int apply_line(const char *name, const struct settings_lines *l, size_t a
 	}
 	for (size_t i = 0; i < at; i++) {
 		if (l->lines[i].key && strcmp(l->lines[i].key, line->key) == 0) {
-			return mobo_error_set(err, EINVAL,
-					      "%s:%u: \"%s\" is set twice; the first time in line %u",
-					      name, line->number, line->key, l->lines[i].number);
+			return mobo_error_set(
+				err, EINVAL,
+				"%s:%u: \"%s\" is set twice; the first time in line %u", name,
+				line->number, line->key, l->lines[i].number);
 		}
 	}
 	if (setting_value_check(info, line->value, &number, reason, sizeof(reason)) < 0) {
@@ -94,8 +95,7 @@ int mobo_settings_load(const char *file, Mobo__V1__Settings **ret, struct mobo_e
 static int list_add(struct mobo_settings_list *list, const Mobo__V1__Settings *s, const char *key,
 		    const struct mobo_setting_info *info)
 {
-	struct mobo_setting *grown =
-		realloc(list->items, (list->n + 1) * sizeof(*list->items));
+	struct mobo_setting *grown = realloc(list->items, (list->n + 1) * sizeof(*list->items));
 	struct mobo_setting *it;
 
 	if (!grown) {

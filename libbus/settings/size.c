@@ -16,7 +16,8 @@ bool mobo_settings_name_valid(const char *name)
 		return false;
 	}
 	for (const char *c = name; *c; c++) {
-		if (!isascii((unsigned char)*c) || !(isalnum((unsigned char)*c) || strchr("-_.", *c))) {
+		if (!isascii((unsigned char)*c) ||
+		    !(isalnum((unsigned char)*c) || strchr("-_.", *c))) {
 			return false;
 		}
 	}
@@ -71,8 +72,8 @@ void mobo_settings_format_size(uint64_t size, char text[24])
 
 int mobo_settings_path(const char *folder, const char *file, char *path, size_t len)
 {
-	int n = file[0] == '/' ? snprintf(path, len, "%s", file) :
-				 snprintf(path, len, "%s/%s", folder, file);
+	int n = file[0] == '/' ? snprintf(path, len, "%s", file)
+			       : snprintf(path, len, "%s/%s", folder, file);
 
 	return n < 0 || (size_t)n >= len ? -ENAMETOOLONG : 0;
 }

@@ -9,7 +9,7 @@
 #include "table.h"
 
 #define MEMBER(msg, field, type) ((type *)(void *)((uint8_t *)(msg) + (field)->offset))
-#define COUNT(msg, field) ((size_t *)(void *)((uint8_t *)(msg) + (field)->quantifier_offset))
+#define COUNT(msg, field)	 ((size_t *)(void *)((uint8_t *)(msg) + (field)->quantifier_offset))
 
 static ProtobufCMessage *message_new(const ProtobufCMessageDescriptor *d);
 
@@ -20,15 +20,9 @@ static int field_set(ProtobufCMessage *m, const ProtobufCFieldDescriptor *f, con
 	char **text, *copy;
 
 	switch (f->type) {
-	case PROTOBUF_C_TYPE_BOOL:
-		*MEMBER(m, f, protobuf_c_boolean) = number != 0;
-		return 0;
-	case PROTOBUF_C_TYPE_UINT32:
-		*MEMBER(m, f, uint32_t) = (uint32_t)number;
-		return 0;
-	case PROTOBUF_C_TYPE_UINT64:
-		*MEMBER(m, f, uint64_t) = number;
-		return 0;
+	case PROTOBUF_C_TYPE_BOOL: *MEMBER(m, f, protobuf_c_boolean) = number != 0; return 0;
+	case PROTOBUF_C_TYPE_UINT32: *MEMBER(m, f, uint32_t) = (uint32_t)number; return 0;
+	case PROTOBUF_C_TYPE_UINT64: *MEMBER(m, f, uint64_t) = number; return 0;
 	case PROTOBUF_C_TYPE_STRING:
 		text = MEMBER(m, f, char *);
 		copy = *value ? strdup(value) : (char *)protobuf_c_empty_string;
@@ -76,7 +70,8 @@ static ProtobufCMessage *descend(ProtobufCMessage *m, const char *key,
 		while (index >= *COUNT(m, *field)) {
 			ProtobufCMessage *item = make ? message_new((*field)->descriptor) : NULL;
 
-			grown = item ? realloc(*list, (*COUNT(m, *field) + 1) * sizeof(*grown)) : NULL;
+			grown = item ? realloc(*list, (*COUNT(m, *field) + 1) * sizeof(*grown))
+				     : NULL;
 			if (!grown) {
 				protobuf_c_message_free_unpacked(item, NULL);
 				return NULL;
@@ -134,7 +129,8 @@ static int section_defaults(Mobo__V1__Settings *s, const char *section, unsigned
 	for (const struct mobo_setting_info *i = mobo_settings_table; i->pattern && r == 0; i++) {
 		if (strncmp(i->pattern, section, len) == 0 &&
 		    strncmp(i->pattern + len, ".N.", 3) == 0) {
-			snprintf(key, sizeof(key), "%s.%u.%s", section, index, i->pattern + len + 3);
+			snprintf(key, sizeof(key), "%s.%u.%s", section, index,
+				 i->pattern + len + 3);
 			r = store_default(s, key, i);
 		}
 	}
@@ -143,8 +139,7 @@ static int section_defaults(Mobo__V1__Settings *s, const char *section, unsigned
 
 Mobo__V1__Settings *settings_new(void)
 {
-	Mobo__V1__Settings *s =
-		(Mobo__V1__Settings *)message_new(&mobo__v1__settings__descriptor);
+	Mobo__V1__Settings *s = (Mobo__V1__Settings *)message_new(&mobo__v1__settings__descriptor);
 	int r = s ? 0 : -ENOMEM;
 
 	for (const struct mobo_setting_info *i = mobo_settings_table; i->pattern && r == 0; i++) {
@@ -168,8 +163,8 @@ void mobo_settings_free(Mobo__V1__Settings *s)
 
 unsigned settings_count(const Mobo__V1__Settings *s, const char *section)
 {
-	const ProtobufCFieldDescriptor *f = protobuf_c_message_descriptor_get_field_by_name(
-		s->base.descriptor, section);
+	const ProtobufCFieldDescriptor *f =
+		protobuf_c_message_descriptor_get_field_by_name(s->base.descriptor, section);
 
 	return (unsigned)*COUNT(s, f);
 }

@@ -11,7 +11,7 @@ enum setting_kind {
 	SETTING_NUMBER,
 	SETTING_SIZE,
 	SETTING_VALUES, /* a|b|c:* */
-	SETTING_ITEMS, /* any of a|b|c, with commas */
+	SETTING_ITEMS,	/* any of a|b|c, with commas */
 	SETTING_NAME,
 	SETTING_UUID,
 };
@@ -50,18 +50,18 @@ unsigned settings_count(const Mobo__V1__Settings *s, const char *section);
 /* -- lines.c: the file's lines -- */
 enum { LINE_MAX_LEN = 8192 };
 struct settings_line {
-	size_t start, end; /* in the text, with its newline */
+	size_t start, end;	       /* in the text, with its newline */
 	size_t value_start, value_end; /* the value as written, with its quotes */
-	char *key, *value; /* NULL: a comment or blank line */
-	unsigned number; /* from 1 */
+	char *key, *value;	       /* NULL: a comment or blank line */
+	unsigned number;	       /* from 1 */
 };
 struct settings_lines {
 	struct settings_line *lines;
 	size_t n;
 };
 /* 0, or -EINVAL/-ENOMEM with err "name:LINE: ...". */
-int settings_lines_parse(const char *name, const char *text, size_t len,
-			 struct settings_lines *ret, struct mobo_error *err);
+int settings_lines_parse(const char *name, const char *text, size_t len, struct settings_lines *ret,
+			 struct mobo_error *err);
 void settings_lines_free(struct settings_lines *l);
 /* A value as it is written in a file, quoted where needed or always; NULL: out of memory. */
 char *settings_quote(const char *value, bool always);

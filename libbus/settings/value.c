@@ -107,7 +107,8 @@ int setting_key_error(const char *key, char *reason, size_t reason_len)
 		}
 	}
 	if (nearest <= MOBO_MAX(2u, (unsigned)strlen(key) / 3)) {
-		snprintf(reason, reason_len, "unknown key \"%.64s\"; did you mean \"%s\"?", key, best);
+		snprintf(reason, reason_len, "unknown key \"%.64s\"; did you mean \"%s\"?", key,
+			 best);
 	} else {
 		snprintf(reason, reason_len, "unknown key \"%.64s\"", key);
 	}
@@ -122,8 +123,8 @@ static bool among(const char *values, const char *value, size_t len)
 	for (const char *v = values; *v; v += strcspn(v, "|"), v += *v == '|') {
 		size_t n = strcspn(v, "|");
 
-		if (n && v[n - 1] == '*' ? len >= n && strncmp(v, value, n - 1) == 0 :
-					   len == n && strncmp(v, value, n) == 0) {
+		if (n && v[n - 1] == '*' ? len >= n && strncmp(v, value, n - 1) == 0
+					 : len == n && strncmp(v, value, n) == 0) {
 			return true;
 		}
 	}
@@ -208,8 +209,7 @@ int setting_value_check(const struct mobo_setting_info *info, const char *value,
 		return -EINVAL;
 	}
 	switch (rule->kind) {
-	case SETTING_TEXT:
-		break;
+	case SETTING_TEXT: break;
 	case SETTING_BOOL:
 		for (unsigned i = 0; i < MOBO_ARRAY_LEN(yes); i++) {
 			if (strcmp(value, yes[i]) == 0) {
@@ -223,20 +223,11 @@ int setting_value_check(const struct mobo_setting_info *info, const char *value,
 		good = false;
 		break;
 	case SETTING_NUMBER:
-	case SETTING_SIZE:
-		return number_good(info, rule->kind, value, number, reason, reason_len);
-	case SETTING_VALUES:
-		good = among(rule->values, value, strlen(value));
-		break;
-	case SETTING_ITEMS:
-		good = items_good(rule->values, value);
-		break;
-	case SETTING_NAME:
-		good = !*value || mobo_settings_name_valid(value);
-		break;
-	case SETTING_UUID:
-		good = !*value || uuid_good(value);
-		break;
+	case SETTING_SIZE: return number_good(info, rule->kind, value, number, reason, reason_len);
+	case SETTING_VALUES: good = among(rule->values, value, strlen(value)); break;
+	case SETTING_ITEMS: good = items_good(rule->values, value); break;
+	case SETTING_NAME: good = !*value || mobo_settings_name_valid(value); break;
+	case SETTING_UUID: good = !*value || uuid_good(value); break;
 	}
 	if (!good) {
 		snprintf(reason, reason_len, "\"%.40s\" is not good here: it takes %s", value,

@@ -70,7 +70,8 @@ static bool look_or_refuse(struct display *d, struct mobo_request *r, struct mob
 	if (paint_snapshot(d->page, v)) {
 		return true;
 	}
-	mobo_reply_error(r, MOBO__V1__CODE__UNAVAILABLE, "the video card shows nothing yet; try again");
+	mobo_reply_error(r, MOBO__V1__CODE__UNAVAILABLE,
+			 "the video card shows nothing yet; try again");
 	return false;
 }
 
@@ -99,8 +100,8 @@ static void serve_screenshot(void *arg, struct mobo_request *r, const ProtobufCM
 	s.height = v.height;
 	s.stride = v.width * 4;
 	if ((uint64_t)s.stride * s.height > d->surface_len) {
-		mobo_reply_error(r, MOBO__V1__CODE__RESOURCE_EXHAUSTED, "a picture of %ux%u is too large",
-				 v.width, v.height);
+		mobo_reply_error(r, MOBO__V1__CODE__RESOURCE_EXHAUSTED,
+				 "a picture of %ux%u is too large", v.width, v.height);
 		return;
 	}
 	paint(&v, d->vram, d->vram_len, d->surface, s.stride, true);
@@ -270,7 +271,7 @@ int main(int argc, char **argv)
 {
 	static struct display display;
 	struct display *d = &display;
-	struct mobo_error err = { 0 };
+	struct mobo_error err = {0};
 	uint8_t buf[8192];
 	int fds[MOBO_FDS_PER_MESSAGE];
 	unsigned n = MOBO_FDS_PER_MESSAGE;

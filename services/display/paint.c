@@ -86,7 +86,8 @@ static void paint_cell(const struct mobo_video *v, const struct source *s, unsig
 	uint32_t fg = v->palette[attr & 15], bg = v->palette[attr >> 4 & (v->blink ? 7 : 15)];
 	uint64_t glyph = v->font[attr >> 3 & 1] + ch * 32ull * 4;
 	bool repeat = v->line_graphics && (ch & 0xe0) == 0xc0;
-	bool here = cursor && v->cursor_visible && column == v->cursor_column && row == v->cursor_row;
+	bool here =
+		cursor && v->cursor_visible && column == v->cursor_column && row == v->cursor_row;
 
 	for (unsigned y = 0; y < v->cell_height; y++) {
 		uint32_t *out = (uint32_t *)(pixels + ((size_t)row * v->cell_height + y) * stride) +
@@ -108,7 +109,7 @@ static void paint_cell(const struct mobo_video *v, const struct source *s, unsig
 void paint_text_row(const struct mobo_video *v, const uint8_t *mem, size_t mem_len, unsigned row,
 		    char *out)
 {
-	struct source s = { mem, mem_len };
+	struct source s = {mem, mem_len};
 	char *end = out;
 
 	for (unsigned c = 0; c < MOBO_MIN(v->columns, 512u); c++) {
@@ -219,7 +220,7 @@ static void paint_row(const struct mobo_video *v, const struct source *s, unsign
 void paint(const struct mobo_video *v, const uint8_t *mem, size_t mem_len, uint8_t *pixels,
 	   size_t stride, bool cursor)
 {
-	struct source s = { mem, MOBO_MIN(mem_len, v->limit) };
+	struct source s = {mem, MOBO_MIN(mem_len, v->limit)};
 
 	if (v->kind == MOBO_VIDEO_TEXT) {
 		/* Fonts may lie anywhere in the object, text in its window. */

@@ -22,7 +22,8 @@ bool paint_snapshot(const struct mobo_video *page, struct mobo_video *v);
 void paint(const struct mobo_video *v, const uint8_t *mem, size_t mem_len, uint8_t *pixels,
 	   size_t stride, bool cursor);
 
-/* Text row `row` as UTF-8 (code page 437), trailing blanks cut, at most PAINT_MAX_ROW_TEXT bytes. */
+/* Text row `row` as UTF-8 (code page 437), trailing blanks cut, at most PAINT_MAX_ROW_TEXT bytes.
+ */
 void paint_text_row(const struct mobo_video *v, const uint8_t *mem, size_t mem_len, unsigned row,
 		    char *out);
 

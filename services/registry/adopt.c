@@ -56,8 +56,9 @@ static int lock_pid(const char *dir)
  */
 static Mobo__V1__MachineStatus *ask(const char *endpoint, struct mobo_error *err)
 {
-	struct mobo_bus_options opt = {
-		.endpoint = endpoint, .role = MOBO__V1__ROLE__OPERATOR, .name = "registry"};
+	struct mobo_bus_options opt = {.endpoint = endpoint,
+				       .role = MOBO__V1__ROLE__OPERATOR,
+				       .name = "registry"};
 	Mobo__V1__GetStatus get = MOBO__V1__GET_STATUS__INIT;
 	ProtobufCMessage *reply = NULL;
 	struct mobo_loop *loop;
@@ -96,8 +97,9 @@ static void adopt(struct registry *reg, const char *name, const char *dir)
 					strcmp(transient, s->folder) == 0);
 	}
 	if (!m) {
-		mobo_warning("process %d runs a machine \"%s\" that is not known and cannot be asked",
-			     pid, name);
+		mobo_warning(
+			"process %d runs a machine \"%s\" that is not known and cannot be asked",
+			pid, name);
 	} else {
 		machine_watch(m, s && s->pid ? (int)s->pid : pid);
 		snprintf(m->rpc_endpoint, sizeof(m->rpc_endpoint), "%.150s", endpoint);

@@ -31,7 +31,8 @@ int folder_make(const char *path, struct mobo_error *err)
 	int existed = 0;
 
 	if (path[0] != '/' || strlen(path) >= sizeof(part)) {
-		return mobo_error_set(err, EINVAL, "a folder is an absolute path, not \"%.200s\"", path);
+		return mobo_error_set(err, EINVAL, "a folder is an absolute path, not \"%.200s\"",
+				      path);
 	}
 	for (size_t i = 1; path[i - 1]; i++) {
 		if (path[i] != '/' && path[i] != '\0') {
@@ -42,8 +43,8 @@ int folder_make(const char *path, struct mobo_error *err)
 		existed = 0;
 		if (mkdir(part, 0700) < 0) {
 			if (errno != EEXIST) {
-				return mobo_error_set(err, errno, "cannot make the folder %s: %s", part,
-						      strerror(errno));
+				return mobo_error_set(err, errno, "cannot make the folder %s: %s",
+						      part, strerror(errno));
 			}
 			existed = 1;
 		}
@@ -151,7 +152,8 @@ int folder_own_files(const struct machine *m, struct path_list *ret, struct mobo
 		mobo_settings_free(s);
 	}
 	r = r < 0 ? r : add_logs(&l, m);
-	r = r < 0 ? r : add_file(&l, file); /* last: as long as it is there, it can be tried again */
+	r = r < 0 ? r
+		  : add_file(&l, file); /* last: as long as it is there, it can be tried again */
 	if (r < 0) {
 		path_list_free(&l);
 		return mobo_error_set(err, ENOMEM, "out of memory");

@@ -82,7 +82,8 @@ int index_open(struct index **ret, const char *path, bool *rebuilt, struct mobo_
 	}
 	*rebuilt = false;
 	r = open_checked(x, path);
-	if (r == SQLITE_CORRUPT || r == SQLITE_NOTADB || r == SQLITE_MISMATCH || r == SQLITE_ERROR) {
+	if (r == SQLITE_CORRUPT || r == SQLITE_NOTADB || r == SQLITE_MISMATCH ||
+	    r == SQLITE_ERROR) {
 		sqlite3_close(x->db);
 		x->db = NULL;
 		move_aside(path);
@@ -129,8 +130,9 @@ static void run(struct index *x, sqlite3_stmt *st)
 void index_put(struct index *x, const struct machine *m)
 {
 	sqlite3_stmt *st = prepare(
-		x, "INSERT INTO machines VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT(name) DO UPDATE"
-		   " SET folder = ?2, transient = ?3, state = ?4, reason = ?5, since = ?6");
+		x,
+		"INSERT INTO machines VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT(name) DO UPDATE"
+		" SET folder = ?2, transient = ?3, state = ?4, reason = ?5, since = ?6");
 
 	if (st) {
 		sqlite3_bind_text(st, 1, m->name, -1, SQLITE_STATIC);

@@ -289,18 +289,10 @@ int main(int argc, char **argv)
 	mobo_log_init("registry");
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (c) {
-		case 'f':
-			foreground = true;
-			break;
-		case 'i':
-			reg.idle_ns = strtoull(optarg, NULL, 10) * 1000000000ull;
-			break;
-		case 'h':
-			usage(stdout);
-			return 0;
-		default:
-			usage(stderr);
-			return 2;
+		case 'f': foreground = true; break;
+		case 'i': reg.idle_ns = strtoull(optarg, NULL, 10) * 1000000000ull; break;
+		case 'h': usage(stdout); return 0;
+		default: usage(stderr); return 2;
 		}
 	}
 	if (optind != argc) {

@@ -78,10 +78,12 @@ static int choose_folder(const Mobo__V1__CreateMachine *req, const char *name, c
 
 	if (req->folder[0]) {
 		snprintf(path, PATH_MAX, "%.*s", PATH_MAX - 1, req->folder);
-		return req->folder[0] == '/' ?
-			       0 :
-			       mobo_error_set(err, EINVAL, "the folder must be an absolute path, not "
-					      "\"%.200s\"", req->folder);
+		return req->folder[0] == '/'
+			       ? 0
+			       : mobo_error_set(err, EINVAL,
+						"the folder must be an absolute path, not "
+						"\"%.200s\"",
+						req->folder);
 	}
 	if (req->transient) {
 		return folder_transient(name, path, err);
@@ -137,8 +139,9 @@ static int create(struct registry *reg, const Mobo__V1__CreateMachine *req, cons
 		return mobo_error_set(err, ENAMETOOLONG, "the folder's path is too long");
 	}
 	if (machine_find_folder(reg, folder) || lstat(file, &st) == 0) {
-		return mobo_error_set(err, EEXIST, "%s is there already; `mobo register %s` adopts it",
-				      file, folder);
+		return mobo_error_set(err, EEXIST,
+				      "%s is there already; `mobo register %s` adopts it", file,
+				      folder);
 	}
 	existed = folder_make(folder, err);
 	if (existed < 0) {
@@ -183,9 +186,10 @@ static void serve_create(void *arg, struct mobo_request *r, const ProtobufCMessa
 	if (!req->name[0] && req->transient) {
 		transient_name(reg, name);
 	} else if (!mobo_settings_name_valid(req->name)) {
-		mobo_reply_error(r, MOBO__V1__CODE__INVALID_ARGUMENT,
-				 "\"%.64s\" is no name: take 1 to 63 letters, digits, '-', '_', '.'",
-				 req->name);
+		mobo_reply_error(
+			r, MOBO__V1__CODE__INVALID_ARGUMENT,
+			"\"%.64s\" is no name: take 1 to 63 letters, digits, '-', '_', '.'",
+			req->name);
 		return;
 	} else {
 		strcpy(name, req->name);
@@ -253,14 +257,14 @@ static void serve_register(void *arg, struct mobo_request *r, const ProtobufCMes
 
 	if (req->folder[0] != '/' || !realpath(req->folder, folder)) {
 		mobo_reply_error(r, MOBO__V1__CODE__NOT_FOUND, "no folder %.300s: %s", req->folder,
-				 req->folder[0] != '/' ? "an absolute path is needed" :
-							 strerror(errno));
+				 req->folder[0] != '/' ? "an absolute path is needed"
+						       : strerror(errno));
 		return;
 	}
 	m = machine_find_folder(reg, folder);
 	if (m) {
-		mobo_reply_error(r, MOBO__V1__CODE__ALREADY_EXISTS, "%s is the folder of machine \"%s\"",
-				 folder, m->name);
+		mobo_reply_error(r, MOBO__V1__CODE__ALREADY_EXISTS,
+				 "%s is the folder of machine \"%s\"", folder, m->name);
 		return;
 	}
 	if (mobo_settings_path(folder, MOBO_SETTINGS_FILE, file, sizeof(file)) < 0 ||
@@ -272,10 +276,12 @@ static void serve_register(void *arg, struct mobo_request *r, const ProtobufCMes
 	mobo_settings_free(s);
 	if (!mobo_settings_name_valid(name)) {
 		mobo_reply_error(r, MOBO__V1__CODE__INVALID_ARGUMENT,
-				 "%s gives no name and the folder's is none: add `name = ...`", file);
+				 "%s gives no name and the folder's is none: add `name = ...`",
+				 file);
 	} else if (machine_find(reg, name)) {
 		mobo_reply_error(r, MOBO__V1__CODE__ALREADY_EXISTS,
-				 "there is a machine \"%s\" already: change `name` in %s", name, file);
+				 "there is a machine \"%s\" already: change `name` in %s", name,
+				 file);
 	} else if (!(m = machine_add(reg, name, folder, false))) {
 		mobo_reply_error(r, MOBO__V1__CODE__RESOURCE_EXHAUSTED, "out of memory");
 	} else {
@@ -286,7 +292,8 @@ static void serve_register(void *arg, struct mobo_request *r, const ProtobufCMes
 
 static void serve_unregister(void *arg, struct mobo_request *r, const ProtobufCMessage *body)
 {
-	struct machine *m = find_or_refuse(arg, r, ((const Mobo__V1__UnregisterMachine *)body)->name);
+	struct machine *m =
+		find_or_refuse(arg, r, ((const Mobo__V1__UnregisterMachine *)body)->name);
 
 	if (m && off_or_refuse(m, r, "unregister")) {
 		machine_remove(m);

@@ -15,12 +15,39 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15,
-       REG_NONE, /* gpr[REG_NONE] is always 0: an absent base or index */
-       N_GPR };
+enum {
+	RAX,
+	RCX,
+	RDX,
+	RBX,
+	RSP,
+	RBP,
+	RSI,
+	RDI,
+	R8,
+	R9,
+	R10,
+	R11,
+	R12,
+	R13,
+	R14,
+	R15,
+	REG_NONE, /* gpr[REG_NONE] is always 0: an absent base or index */
+	N_GPR
+};
 
-enum seg { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, N_SEG, SEG_LDTR = N_SEG, SEG_TR,
-	   N_SEG_ALL };
+enum seg {
+	SEG_ES,
+	SEG_CS,
+	SEG_SS,
+	SEG_DS,
+	SEG_FS,
+	SEG_GS,
+	N_SEG,
+	SEG_LDTR = N_SEG,
+	SEG_TR,
+	N_SEG_ALL
+};
 
 /*
  * Segment attributes: bytes 5 and 6 of the descriptor without the limit nibble, plus UNUSABLE.
@@ -30,7 +57,7 @@ enum seg { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, N_SEG, SEG_LDTR = N_S
 enum {
 	SEG_TYPE = 0xf,
 	SEG_TYPE_ACCESSED = 0x1,
-	SEG_TYPE_WRITE = 0x2, /* data: writable; code: readable */
+	SEG_TYPE_WRITE = 0x2,  /* data: writable; code: readable */
 	SEG_TYPE_EXPAND = 0x4, /* data: expand down; code: conforming */
 	SEG_TYPE_CODE = 0x8,
 	SEG_S = 1 << 4,
@@ -57,35 +84,89 @@ struct desc_table {
 
 /* RFLAGS bits. The six arithmetic flags live in vcpu.aflags, all the others in vcpu.rflags. */
 enum {
-	FL_CF = 1 << 0, FL_1 = 1 << 1, FL_PF = 1 << 2, FL_AF = 1 << 4, FL_ZF = 1 << 6,
-	FL_SF = 1 << 7, FL_TF = 1 << 8, FL_IF = 1 << 9, FL_DF = 1 << 10, FL_OF = 1 << 11,
-	FL_IOPL = 3 << 12, FL_NT = 1 << 14, FL_RF = 1 << 16, FL_VM = 1 << 17, FL_AC = 1 << 18,
-	FL_VIF = 1 << 19, FL_VIP = 1 << 20, FL_ID = 1 << 21,
+	FL_CF = 1 << 0,
+	FL_1 = 1 << 1,
+	FL_PF = 1 << 2,
+	FL_AF = 1 << 4,
+	FL_ZF = 1 << 6,
+	FL_SF = 1 << 7,
+	FL_TF = 1 << 8,
+	FL_IF = 1 << 9,
+	FL_DF = 1 << 10,
+	FL_OF = 1 << 11,
+	FL_IOPL = 3 << 12,
+	FL_NT = 1 << 14,
+	FL_RF = 1 << 16,
+	FL_VM = 1 << 17,
+	FL_AC = 1 << 18,
+	FL_VIF = 1 << 19,
+	FL_VIP = 1 << 20,
+	FL_ID = 1 << 21,
 	FL_ARITH = FL_CF | FL_PF | FL_AF | FL_ZF | FL_SF | FL_OF,
 };
 
 enum {
-	CR0_PE = 1 << 0, CR0_MP = 1 << 1, CR0_EM = 1 << 2, CR0_TS = 1 << 3, CR0_ET = 1 << 4,
-	CR0_NE = 1 << 5, CR0_WP = 1 << 16, CR0_AM = 1 << 18, CR0_NW = 1 << 29, CR0_CD = 1 << 30,
+	CR0_PE = 1 << 0,
+	CR0_MP = 1 << 1,
+	CR0_EM = 1 << 2,
+	CR0_TS = 1 << 3,
+	CR0_ET = 1 << 4,
+	CR0_NE = 1 << 5,
+	CR0_WP = 1 << 16,
+	CR0_AM = 1 << 18,
+	CR0_NW = 1 << 29,
+	CR0_CD = 1 << 30,
 };
 #define CR0_PG (1u << 31)
 
 enum {
-	CR4_VME = 1 << 0, CR4_PVI = 1 << 1, CR4_TSD = 1 << 2, CR4_DE = 1 << 3, CR4_PSE = 1 << 4,
-	CR4_PAE = 1 << 5, CR4_MCE = 1 << 6, CR4_PGE = 1 << 7, CR4_PCE = 1 << 8,
-	CR4_OSFXSR = 1 << 9, CR4_OSXMMEXCPT = 1 << 10, CR4_UMIP = 1 << 11,
-	CR4_FSGSBASE = 1 << 16, CR4_PCIDE = 1 << 17, CR4_OSXSAVE = 1 << 18, CR4_SMEP = 1 << 20,
+	CR4_VME = 1 << 0,
+	CR4_PVI = 1 << 1,
+	CR4_TSD = 1 << 2,
+	CR4_DE = 1 << 3,
+	CR4_PSE = 1 << 4,
+	CR4_PAE = 1 << 5,
+	CR4_MCE = 1 << 6,
+	CR4_PGE = 1 << 7,
+	CR4_PCE = 1 << 8,
+	CR4_OSFXSR = 1 << 9,
+	CR4_OSXMMEXCPT = 1 << 10,
+	CR4_UMIP = 1 << 11,
+	CR4_FSGSBASE = 1 << 16,
+	CR4_PCIDE = 1 << 17,
+	CR4_OSXSAVE = 1 << 18,
+	CR4_SMEP = 1 << 20,
 	CR4_SMAP = 1 << 21,
 };
 
-enum { EFER_SCE = 1 << 0, EFER_LME = 1 << 8, EFER_LMA = 1 << 10, EFER_NXE = 1 << 11,
-       EFER_AIBRSE = 1 << 21 /* AMD: automatic IBRS */ };
+enum {
+	EFER_SCE = 1 << 0,
+	EFER_LME = 1 << 8,
+	EFER_LMA = 1 << 10,
+	EFER_NXE = 1 << 11,
+	EFER_AIBRSE = 1 << 21 /* AMD: automatic IBRS */
+};
 
 /* Exception vectors, SDM volume 3 table 6-1. */
 enum {
-	VEC_DE = 0, VEC_DB = 1, VEC_NMI = 2, VEC_BP = 3, VEC_OF = 4, VEC_BR = 5, VEC_UD = 6,
-	VEC_NM = 7, VEC_DF = 8, VEC_TS = 10, VEC_NP = 11, VEC_SS = 12, VEC_GP = 13, VEC_PF = 14,
-	VEC_MF = 16, VEC_AC = 17, VEC_MC = 18, VEC_XM = 19,
+	VEC_DE = 0,
+	VEC_DB = 1,
+	VEC_NMI = 2,
+	VEC_BP = 3,
+	VEC_OF = 4,
+	VEC_BR = 5,
+	VEC_UD = 6,
+	VEC_NM = 7,
+	VEC_DF = 8,
+	VEC_TS = 10,
+	VEC_NP = 11,
+	VEC_SS = 12,
+	VEC_GP = 13,
+	VEC_PF = 14,
+	VEC_MF = 16,
+	VEC_AC = 17,
+	VEC_MC = 18,
+	VEC_XM = 19,
 };
 
 /* Bits of vcpu.req: what another thread, or the vCPU itself, wants of it. */
@@ -97,9 +178,9 @@ enum vcpu_req {
 	REQ_PAUSE = 1 << 4, /* park until cleared */
 	REQ_STATE = 1 << 5, /* run the function in vcpu.state_fn on this thread */
 	REQ_TIMER = 1 << 6, /* a deadline of this vCPU's timers has passed */
-	REQ_SYNC = 1 << 7, /* engine-internal: answer a TLB or code-cache shoot-down */
+	REQ_SYNC = 1 << 7,  /* engine-internal: answer a TLB or code-cache shoot-down */
 	REQ_RESET = 1 << 8,
-	REQ_STOP = 1 << 9, /* leave the thread */
+	REQ_STOP = 1 << 9,    /* leave the thread */
 	REQ_SINGLE = 1 << 30, /* the run loop's own: one instruction, one element of a REP */
 };
 
@@ -139,7 +220,7 @@ struct mmu_tlb {
 
 /* What an instruction inhibits until its successor has ended. */
 enum vcpu_shadow {
-	SHADOW_STI = 1, /* maskable interrupts */
+	SHADOW_STI = 1,	   /* maskable interrupts */
 	SHADOW_MOV_SS = 2, /* interrupts, NMI and debug traps */
 };
 
@@ -181,16 +262,16 @@ struct vcpu {
 	 * RF, an enabled breakpoint, a pending debug trap. Kept by vcpu_update_req_mask().
 	 */
 	bool stepping;
-	uint32_t rflags; /* RFLAGS without the arithmetic bits; bit 1 set */
-	uint32_t mode; /* MODE_*: decode and execution mode, part of a trace's key */
+	uint32_t rflags;   /* RFLAGS without the arithmetic bits; bit 1 set */
+	uint32_t mode;	   /* MODE_*: decode and execution mode, part of a trace's key */
 	uint32_t req_mask; /* bits of req that stop a run now: REQ_IRQ only with IF=1, no shadow */
 	uint64_t seg_base[N_SEG + 1]; /* copy of seg[].base; [N_SEG] == 0 */
-	struct mmu_tlb *tlb; /* &tlbs[mmu_ctx] */
+	struct mmu_tlb *tlb;	      /* &tlbs[mmu_ctx] */
 
-	_Atomic uint32_t req; /* enum vcpu_req; set by any thread */
+	_Atomic uint32_t req;		/* enum vcpu_req; set by any thread */
 	_Atomic uint32_t *kick_summary; /* devices set bits here: see mobo/io.h */
 
-	struct fx_area fx; /* x87, MXCSR, XMM: see execute/simd.h */
+	struct fx_area fx;				 /* x87, MXCSR, XMM: see execute/simd.h */
 	uint8_t bounce[16] __attribute__((aligned(16))); /* an operand not accessible in place */
 	uint16_t x87_cs, x87_ds; /* selectors of the last x87 instruction and its operand */
 
@@ -213,10 +294,10 @@ struct vcpu {
 	bool halted; /* HLT executed, not yet woken */
 	bool wait_sipi;
 	uint8_t sipi_vector;
-	bool shutdown; /* triple fault: nothing runs until reset */
-	int delivering; /* exception being delivered, DELIVERING_INTERRUPT, or -1: for #DF */
+	bool shutdown;	     /* triple fault: nothing runs until reset */
+	int delivering;	     /* exception being delivered, DELIVERING_INTERRUPT, or -1: for #DF */
 	bool delivering_ext; /* EXT bit of error codes raised meanwhile */
-	uint8_t n_nested; /* exceptions raised while delivering one another */
+	uint8_t n_nested;    /* exceptions raised while delivering one another */
 	uint64_t pending_db; /* DR6 bits of debug traps to raise after the instruction */
 
 	uint64_t n_insns; /* instructions retired, counted by whole traces */
@@ -228,9 +309,9 @@ struct vcpu {
 	void *state_arg;
 	jmp_buf unwind; /* back to the run loop, registers committed or not as the raiser chose */
 	struct mmu_tlb tlbs[N_MMU_CTX];
-	uint32_t tlb_epoch; /* counts flushes: a saved translation is good while it stays */
+	uint32_t tlb_epoch;   /* counts flushes: a saved translation is good while it stays */
 	uint64_t large_fills; /* set of (address >> 30) % 64 of large pages filled */
-	uint32_t n_fills; /* TLB fills since the last flush: cost of a flush is their number */
+	uint32_t n_fills;     /* TLB fills since the last flush: cost of a flush is their number */
 	uint32_t fills[4096];
 };
 
@@ -238,14 +319,17 @@ struct vcpu {
 
 /* Bits of vcpu.mode, all that decoding and handler choice depend on. */
 enum {
-	MODE_16 = 0, MODE_32 = 1, MODE_64 = 2, MODE_SIZE = 3, /* default operand/address size of CS */
+	MODE_16 = 0,
+	MODE_32 = 1,
+	MODE_64 = 2,
+	MODE_SIZE = 3,	    /* default operand/address size of CS */
 	MODE_SS32 = 1 << 2, /* SS.B: ESP, not SP */
 	MODE_PROT = 1 << 3, /* CR0.PE and not VM */
 	MODE_V86 = 1 << 4,
-	MODE_LMA = 1 << 5, /* long mode active: 64-bit or compatibility */
+	MODE_LMA = 1 << 5,  /* long mode active: 64-bit or compatibility */
 	MODE_FLAT = 1 << 6, /* CS, DS, ES, SS have base 0 and no limit to check */
 	MODE_USER = 1 << 7, /* CPL 3 */
-	MODE_AMD = 1 << 8, /* for the decoder, never in vcpu.mode: 66 on near branches counts */
+	MODE_AMD = 1 << 8,  /* for the decoder, never in vcpu.mode: 66 on near branches counts */
 };
 
 static inline void vcpu_request(struct vcpu *v, uint32_t bits)

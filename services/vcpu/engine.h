@@ -35,10 +35,10 @@ struct mobo_cpu_state {
 
 /* Why run() came back. */
 enum mobo_exit {
-	MOBO_EXIT_REQUEST, /* vcpu.req & vcpu.req_mask, or devices kicked: service and run again */
-	MOBO_EXIT_HALT, /* HLT or MWAIT: sleep until an event, then run again */
+	MOBO_EXIT_REQUEST,  /* vcpu.req & vcpu.req_mask, or devices kicked: service and run again */
+	MOBO_EXIT_HALT,	    /* HLT or MWAIT: sleep until an event, then run again */
 	MOBO_EXIT_SHUTDOWN, /* triple fault */
-	MOBO_EXIT_STEP, /* single step asked for by a debugger has been done */
+	MOBO_EXIT_STEP,	    /* single step asked for by a debugger has been done */
 };
 
 struct mobo_engine_ops {
@@ -50,7 +50,8 @@ struct mobo_engine_ops {
 	void (*vcpu_finish)(struct vcpu *v);
 	/* Power-on state, SDM vol. 3 table 9-1; INIT keeps what INIT keeps. vCPU's thread. */
 	void (*reset)(struct vcpu *v, bool init);
-	/* Runs guest code until an exit. Blocks for as long as the guest computes. vCPU's thread. */
+	/* Runs guest code until an exit. Blocks for as long as the guest computes. vCPU's thread.
+	 */
 	enum mobo_exit (*run)(struct vcpu *v);
 	/* Makes a running vCPU look at vcpu.req soon. Any thread. */
 	void (*kick)(struct vcpu *v);
@@ -61,7 +62,8 @@ struct mobo_engine_ops {
 	void (*map_changed)(struct vcpu *v);
 	/* Bytes of RAM changed other than by v's own stores. vCPU's thread. */
 	void (*code_written)(struct vcpu *v, uint64_t gpa, uint64_t len);
-	/* Code first decoded from this page by another vCPU: report v's stores to it. vCPU's thread. */
+	/* Code first decoded from this page by another vCPU: report v's stores to it. vCPU's
+	 * thread. */
 	void (*code_protect)(struct vcpu *v, uint64_t gpa);
 	/*
 	 * It calls board_code_page_add() each time it decodes from a page, not only the first: the

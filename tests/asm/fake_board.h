@@ -30,7 +30,7 @@ struct board {
 	uint8_t cr8;
 	uint64_t tsc; /* grows by one per reading */
 
-	uint8_t *code; /* per RAM page: decoded instructions were taken from it */
+	uint8_t *code;		/* per RAM page: decoded instructions were taken from it */
 	unsigned n_code_writes; /* board_code_written() calls */
 	_Atomic uint32_t summary;
 	struct vcpu *vcpu[FAKE_BOARD_VCPUS];
@@ -41,7 +41,8 @@ struct board {
 int fake_board_init(struct board *b, uint64_t ram_size);
 /* Frees the vCPUs as well. */
 void fake_board_finish(struct board *b);
-/* A vCPU on this board after vcpu_init() and power-on reset, owned by the board; NULL: no memory. */
+/* A vCPU on this board after vcpu_init() and power-on reset, owned by the board; NULL: no memory.
+ */
 struct vcpu *fake_board_add_vcpu(struct board *b);
 void fake_board_raise(struct vcpu *v, int vector);
 

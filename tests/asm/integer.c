@@ -31,9 +31,9 @@ enum {
 };
 
 /* PROGRAM(name, "bits", "text"): its bytes are name to name_end. */
-#define PROGRAM(name, bits, text)                                                                  \
-	asm(".pushsection .rodata\n.code" bits "\n" #name ":\n" text "\n" #name                    \
-	    "_end:\n.code64\n.popsection\n");                                                      \
+#define PROGRAM(name, bits, text)                                               \
+	asm(".pushsection .rodata\n.code" bits "\n" #name ":\n" text "\n" #name \
+	    "_end:\n.code64\n.popsection\n");                                   \
 	extern const uint8_t name[], name##_end[]
 
 struct machine {
@@ -133,7 +133,8 @@ static void assert_real_fault(struct machine *m, unsigned vector, uint32_t ip)
 	assert_int_equal(peek(m, (uint32_t)m->v->gpr[RSP], 2), ip);
 }
 
-PROGRAM(calls, "16", "mov $5, %cx\n xor %ax, %ax\n 1: call 2f\n loop 1b\n hlt\n 2: add %cx, %ax\n ret");
+PROGRAM(calls, "16",
+	"mov $5, %cx\n xor %ax, %ax\n 1: call 2f\n loop 1b\n hlt\n 2: add %cx, %ax\n ret");
 
 static void calls_and_loops_return(void **state)
 {
@@ -187,7 +188,8 @@ static void quotient_overflow_faults_at_the_division(void **state)
 	leave(&m);
 }
 
-PROGRAM(string_wrap, "16", "mov $0xfffe, %di\n mov $4, %cx\n mov $0xaa, %al\n cld\n rep stosb\n hlt");
+PROGRAM(string_wrap, "16",
+	"mov $0xfffe, %di\n mov $4, %cx\n mov $0xaa, %al\n cld\n rep stosb\n hlt");
 
 static void string_wraps_at_64k(void **state)
 {
@@ -204,7 +206,8 @@ static void string_wraps_at_64k(void **state)
 	leave(&m);
 }
 
-PROGRAM(overlap, "16", "mov $0x8000, %si\n mov $0x8001, %di\n mov $300, %cx\n movb $0x5a, (%si)\n"
+PROGRAM(overlap, "16",
+	"mov $0x8000, %si\n mov $0x8001, %di\n mov $300, %cx\n movb $0x5a, (%si)\n"
 	"rep movsb\n std\n mov $0x9003, %si\n mov $0x9005, %di\n mov $4, %cx\n rep movsb\n hlt");
 
 static void overlapping_moves_go_byte_by_byte(void **state)
@@ -222,7 +225,8 @@ static void overlapping_moves_go_byte_by_byte(void **state)
 	leave(&m);
 }
 
-PROGRAM(scan, "16", "mov $0x8000, %di\n mov $100, %cx\n mov $'x', %al\n repne scasb\n mov %cx, %dx\n"
+PROGRAM(scan, "16",
+	"mov $0x8000, %di\n mov $100, %cx\n mov $'x', %al\n repne scasb\n mov %cx, %dx\n"
 	"mov $0x8000, %si\n mov $0x9000, %di\n mov $100, %cx\n repe cmpsb\n hlt");
 
 static void scans_stop_behind_the_element(void **state)
@@ -252,7 +256,8 @@ static void store_changes_the_next_instructions(void **state)
 	leave(&m);
 }
 
-PROGRAM(patch_loop, "16", "mov $100, %cx\n xor %bx, %bx\n 1: incb 3f+1-patch_loop+0x7c00\n"
+PROGRAM(patch_loop, "16",
+	"mov $100, %cx\n xor %bx, %bx\n 1: incb 3f+1-patch_loop+0x7c00\n"
 	"3: mov $0, %al\n xor %ah, %ah\n add %ax, %bx\n loop 1b\n hlt");
 
 static void loop_sees_every_patch_of_itself(void **state)
@@ -266,7 +271,8 @@ static void loop_sees_every_patch_of_itself(void **state)
 }
 
 /* Bytes next to code, in another 64-byte line and in the same, are data. */
-PROGRAM(counter, "16", "mov $50, %cx\n 1: incw 0x7cc0\n incw 2f-counter+0x7c00\n loop 1b\n hlt\n"
+PROGRAM(counter, "16",
+	"mov $50, %cx\n 1: incw 0x7cc0\n incw 2f-counter+0x7c00\n loop 1b\n hlt\n"
 	"2: .word 0");
 
 static void data_beside_code_is_data(void **state)
@@ -357,7 +363,8 @@ static void interrupt_ends_halt(void **state)
 }
 
 /* The handler of #DB counts; TF is on from after the POPF to the one that ends it. */
-PROGRAM(steps, "16", "pushf\n pop %ax\n or $1, %ah\n push %ax\n popf\n nop\n inc %dx\n 1: jmp 2f\n"
+PROGRAM(steps, "16",
+	"pushf\n pop %ax\n or $1, %ah\n push %ax\n popf\n nop\n inc %dx\n 1: jmp 2f\n"
 	"2: push %bx\n popf\n hlt");
 
 static void trap_flag_steps_instruction_by_instruction(void **state)
@@ -377,8 +384,10 @@ static void trap_flag_steps_instruction_by_instruction(void **state)
 	leave(&m);
 }
 
-PROGRAM(pushes, "32", "mov $1, %eax\n mov $2, %ecx\n mov $3, %edx\n mov $4, %ebx\n mov $5, %esi\n"
-	"mov $6, %edi\n mov $7, %ebp\n pusha\n mov %esp, %eax\n popal\n push %esp\n pop %ecx\n hlt");
+PROGRAM(pushes, "32",
+	"mov $1, %eax\n mov $2, %ecx\n mov $3, %edx\n mov $4, %ebx\n mov $5, %esi\n"
+	"mov $6, %edi\n mov $7, %ebp\n pusha\n mov %esp, %eax\n popal\n push %esp\n pop %ecx\n "
+	"hlt");
 
 static void pusha_stores_the_old_stack_pointer(void **state)
 {
@@ -395,7 +404,8 @@ static void pusha_stores_the_old_stack_pointer(void **state)
 	leave(&m);
 }
 
-PROGRAM(frames, "32", "mov $0x6f00, %ebp\n enter $0x10, $3\n mov %ebp, %eax\n mov %esp, %ecx\n leave\n hlt");
+PROGRAM(frames, "32",
+	"mov $0x6f00, %ebp\n enter $0x10, $3\n mov %ebp, %eax\n mov %esp, %ecx\n leave\n hlt");
 
 static void enter_copies_the_display(void **state)
 {
@@ -443,7 +453,8 @@ static void pop_to_memory_addresses_by_the_new_stack_pointer(void **state)
 }
 
 /* An instruction over a page boundary is decoded from both pages, and again when either changes. */
-PROGRAM(crossing, "32", "mov $2, %ecx\n xor %ebx, %ebx\n 1: call 0x8ffe-0x7c00+crossing\n add %eax, %ebx\n"
+PROGRAM(crossing, "32",
+	"mov $2, %ecx\n xor %ebx, %ebx\n 1: call 0x8ffe-0x7c00+crossing\n add %eax, %ebx\n"
 	"incb 0x9001\n loop 1b\n hlt");
 
 static void instruction_over_two_pages_follows_both(void **state)
@@ -458,7 +469,8 @@ static void instruction_over_two_pages_follows_both(void **state)
 	leave(&m);
 }
 
-PROGRAM(two_parts, "32", "mov $0x12345678, %eax\n stc\n fldpi\n hlt\n adc $1, %eax\n push %fs\n pop %ebx\n hlt");
+PROGRAM(two_parts, "32",
+	"mov $0x12345678, %eax\n stc\n fldpi\n hlt\n adc $1, %eax\n push %fs\n pop %ebx\n hlt");
 
 static void state_goes_on_in_another_vcpu(void **state)
 {

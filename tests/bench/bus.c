@@ -151,8 +151,9 @@ static void count_event(void *arg, const struct mobo_event *ev)
 static void role_sub(int ready, unsigned of)
 {
 	char endpoint[128];
-	struct mobo_bus_options opt = {
-		.endpoint = endpoint, .role = MOBO__V1__ROLE__OBSERVER, .name = "sub"};
+	struct mobo_bus_options opt = {.endpoint = endpoint,
+				       .role = MOBO__V1__ROLE__OBSERVER,
+				       .name = "sub"};
 	struct counting c = {.of = of, .fd = ready};
 	struct mobo_error err = {0};
 	struct mobo_loop *loop;
@@ -216,8 +217,9 @@ static double bench_call(unsigned n)
 {
 	double *t = calloc(n, sizeof(*t)), result;
 	char endpoint[128];
-	struct mobo_bus_options opt = {
-		.endpoint = endpoint, .role = MOBO__V1__ROLE__OPERATOR, .name = "bench"};
+	struct mobo_bus_options opt = {.endpoint = endpoint,
+				       .role = MOBO__V1__ROLE__OPERATOR,
+				       .name = "bench"};
 	Mobo__V1__GetStatus get = MOBO__V1__GET_STATUS__INIT;
 	struct mobo_error err = {0};
 	struct mobo_loop *loop;
@@ -391,8 +393,9 @@ static double bench_join(unsigned n)
 {
 	double *t = calloc(n, sizeof(*t)), result;
 	char endpoint[128];
-	struct mobo_bus_options opt = {
-		.endpoint = endpoint, .role = MOBO__V1__ROLE__OPERATOR, .name = "bench"};
+	struct mobo_bus_options opt = {.endpoint = endpoint,
+				       .role = MOBO__V1__ROLE__OPERATOR,
+				       .name = "bench"};
 	struct mobo_error err = {0};
 	struct mobo_loop *loop;
 	struct mobo_bus *bus;

@@ -15,9 +15,9 @@
 #include "fake_board.h"
 
 /* The guest's code: everything of this section, copied into its RAM as it is. */
-#define GUEST                                                                                      \
-	__attribute__((section("guest_code"), noinline, noclone, used, target("general-regs-only"),\
-		       no_sanitize("address", "undefined")))
+#define GUEST                                                          \
+	__attribute__((section("guest_code"), noinline, noclone, used, \
+		       target("general-regs-only"), no_sanitize("address", "undefined")))
 
 extern const uint8_t __start_guest_code[], __stop_guest_code[];
 
@@ -169,13 +169,17 @@ static const struct kernel {
 	const char *name;
 	kernel_fn *fn;
 	uint64_t n;
-	bool native; /* can run natively, too */
+	bool native;	 /* can run natively, too */
 	uint64_t result; /* when it cannot */
 } kernels[] = {
-	{"mix", mix, 4000000, true},       {"chase", chase, 20000000, true},
-	{"calls", fib, 30, true},          {"bytes", bytes, 10000, true},
-	{"sort", sort, 200000, true},      {"muldiv", muldiv, 4000000, true},
-	{"copies", copies, 2000, true},    {"rewrite", rewrite, 1000000, false, 499999500000},
+	{"mix", mix, 4000000, true},
+	{"chase", chase, 20000000, true},
+	{"calls", fib, 30, true},
+	{"bytes", bytes, 10000, true},
+	{"sort", sort, 200000, true},
+	{"muldiv", muldiv, 4000000, true},
+	{"copies", copies, 2000, true},
+	{"rewrite", rewrite, 1000000, false, 499999500000},
 	{"beside", beside, 1000000, false, 7000000},
 };
 
@@ -209,10 +213,20 @@ static void set_up(struct vcpu *v, kernel_fn *fn, uint64_t n)
 	s->sregs.cr3 = PAGE_TABLES;
 	s->sregs.cr4 = CR4_PAE;
 	s->sregs.efer = EFER_LME | EFER_LMA;
-	s->sregs.cs = (struct kvm_segment){
-		.limit = UINT32_MAX, .selector = 8, .type = 11, .present = 1, .s = 1, .l = 1, .g = 1};
-	s->sregs.ss = (struct kvm_segment){
-		.limit = UINT32_MAX, .selector = 16, .type = 3, .present = 1, .s = 1, .db = 1, .g = 1};
+	s->sregs.cs = (struct kvm_segment){.limit = UINT32_MAX,
+					   .selector = 8,
+					   .type = 11,
+					   .present = 1,
+					   .s = 1,
+					   .l = 1,
+					   .g = 1};
+	s->sregs.ss = (struct kvm_segment){.limit = UINT32_MAX,
+					   .selector = 16,
+					   .type = 3,
+					   .present = 1,
+					   .s = 1,
+					   .db = 1,
+					   .g = 1};
 	s->sregs.ds = s->sregs.es = s->sregs.fs = s->sregs.gs = s->sregs.ss;
 	s->regs.rip = CODE + (uint64_t)((const uint8_t *)fn - __start_guest_code);
 	s->regs.rsp = STACK - 8;

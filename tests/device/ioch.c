@@ -390,7 +390,8 @@ static void torture(bool by_itself)
 	rig_kill_process(&r);
 	assert_int_equal(result[0], 0);
 	assert_int_equal(r.seen->fragile_twice, 0);
-	/* At most what each of the killed processes had begun; some were killed before they began. */
+	/* At most what each of the killed processes had begun; some were killed before they began.
+	 */
 	assert_in_range(lost, 0, kills);
 	assert_true(atomic_load(&r.ch->dev.epoch) > 1);
 	rig_finish(&r);

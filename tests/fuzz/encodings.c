@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * fuzz_encodings: the interpreter against the host CPU, see encodings.h. Exit status 0: no
- * difference; 1: differences, each with the options that repeat it; 77: the host cannot be compared.
+ * difference; 1: differences, each with the options that repeat it; 77: the host cannot be
+ * compared.
  */
 #include <getopt.h>
 #include <stdio.h>
@@ -38,10 +39,10 @@ static void usage(FILE *f)
 /* "0f38:10-17/3": map, opcodes and ModRM.reg, all hexadecimal. */
 static bool parse_filter(const char *s, struct fz_filter *f)
 {
-	static const char *const maps[] = { "", "0f:", "0f38:", "0f3a:" };
+	static const char *const maps[] = {"", "0f:", "0f38:", "0f3a:"};
 	char *end;
 
-	*f = (struct fz_filter){ .map = MAP_1, .regs = 0xff };
+	*f = (struct fz_filter){.map = MAP_1, .regs = 0xff};
 	for (unsigned k = 1; k < 4; k++) {
 		if (!strncmp(s, maps[k], strlen(maps[k]))) {
 			f->map = (uint8_t)k;
@@ -65,15 +66,21 @@ static bool parse_filter(const char *s, struct fz_filter *f)
 static bool parse_options(int argc, char **argv, struct options *o)
 {
 	static const struct option longs[] = {
-		{ "seed", 1, NULL, 's' }, { "seconds", 1, NULL, 't' }, { "cases", 1, NULL, 'n' },
-		{ "first", 1, NULL, 'i' }, { "filter", 1, NULL, 'f' }, { "one", 1, NULL, 'o' },
-		{ "mode", 1, NULL, 'm' }, { "reports", 1, NULL, 'r' }, { "excluded", 0, NULL, 'x' },
-		{ "alone", 0, NULL, 'a' },
-		{ 0 },
+		{"seed", 1, NULL, 's'},
+		{"seconds", 1, NULL, 't'},
+		{"cases", 1, NULL, 'n'},
+		{"first", 1, NULL, 'i'},
+		{"filter", 1, NULL, 'f'},
+		{"one", 1, NULL, 'o'},
+		{"mode", 1, NULL, 'm'},
+		{"reports", 1, NULL, 'r'},
+		{"excluded", 0, NULL, 'x'},
+		{"alone", 0, NULL, 'a'},
+		{0},
 	};
 	int c;
 
-	*o = (struct options){ .seed = 1, .n_cases = UINT64_MAX, .max_reports = 20, .mode = 64 };
+	*o = (struct options){.seed = 1, .n_cases = UINT64_MAX, .max_reports = 20, .mode = 64};
 	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
 		switch (c) {
 		case 's': o->seed = strtoull(optarg, NULL, 0); break;
@@ -207,7 +214,7 @@ static void run_batch(const struct options *o, struct tally *t, struct fz_native
 
 static void print_tally(const struct tally *t, double seconds)
 {
-	static const char *const maps[] = { "", "0F ", "0F 38 ", "0F 3A " };
+	static const char *const maps[] = {"", "0F ", "0F 38 ", "0F 3A "};
 
 	for (unsigned m = 0; m < 4; m++) {
 		for (unsigned op = 0; op < 256; op++) {

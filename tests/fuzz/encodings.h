@@ -19,12 +19,12 @@
 
 #define FZ_CODE 0x10000000u
 #define FZ_DATA 0x20000000u
-#define FZ_CTX 0x35a70000u /* far from what sums of corner values give */
-#define FZ_LOW 0x35b60000u /* native: bridges between 32- and 64-bit code; guest: landing */
+#define FZ_CTX	0x35a70000u /* far from what sums of corner values give */
+#define FZ_LOW	0x35b60000u /* native: bridges between 32- and 64-bit code; guest: landing */
 
 enum {
 	FZ_BATCH = 256,
-	FZ_SLOT = 256, /* bytes of code per case */
+	FZ_SLOT = 256,	/* bytes of code per case */
 	FZ_PAD_LOW = 0, /* offsets in a slot: pads, and the instruction */
 	FZ_INSN = 64,
 	FZ_PAD_HIGH = 160,
@@ -34,7 +34,9 @@ enum {
 	FZ_PATCH_MAX = 640,
 	FZ_FX_LEN = 512,
 	FZ_MAX_INSN = 15,
-	FZ_CS64 = 0x33, FZ_CS32 = 0x23, FZ_SS = 0x2b, /* Linux's selectors */
+	FZ_CS64 = 0x33,
+	FZ_CS32 = 0x23,
+	FZ_SS = 0x2b, /* Linux's selectors */
 };
 
 struct fz_regs {
@@ -59,7 +61,7 @@ struct fz_case {
 enum { FZ_LINES = FZ_RW_LEN / 64, FZ_LINES_KEPT = 16 };
 
 struct fz_result {
-	bool ran; /* false: the child died */
+	bool ran;   /* false: the child died */
 	bool fault; /* trap, error and cr2 hold; regs.rip is the fault's */
 	uint32_t trap, error;
 	uint64_t cr2;
@@ -72,30 +74,30 @@ struct fz_result {
 
 /* At FZ_CTX on both sides. Offsets are known to assembly in encodings_native.c. */
 struct fz_ctx {
-	uint64_t gpr[16]; /* 0 */
-	uint64_t rflags; /* 128 */
-	uint64_t fs_base, gs_base; /* 136, 144 */
-	uint64_t target; /* 152 */
+	uint64_t gpr[16];		   /* 0 */
+	uint64_t rflags;		   /* 128 */
+	uint64_t fs_base, gs_base;	   /* 136, 144 */
+	uint64_t target;		   /* 152 */
 	uint32_t far_offset, far_selector; /* 160 */
-	uint64_t host_rsp, host_fs; /* 168, 176 */
-	uint64_t landing; /* 184: pads jump through it */
-	uint32_t pad_rip, rsvd0; /* 192: the pad that was reached */
-	uint64_t out_gpr[16]; /* 200 */
-	uint64_t out_rflags; /* 328 */
+	uint64_t host_rsp, host_fs;	   /* 168, 176 */
+	uint64_t landing;		   /* 184: pads jump through it */
+	uint32_t pad_rip, rsvd0;	   /* 192: the pad that was reached */
+	uint64_t out_gpr[16];		   /* 200 */
+	uint64_t out_rflags;		   /* 328 */
 	uint64_t out_fs_base, out_gs_base; /* 336, 344 */
-	uint16_t out_seg[8]; /* 352: enum seg */
-	uint16_t in_seg[8]; /* 368 */
-	uint64_t far; /* 384: enter 32-bit code */
+	uint16_t out_seg[8];		   /* 352: enum seg */
+	uint16_t in_seg[8];		   /* 368 */
+	uint64_t far;			   /* 384: enter 32-bit code */
 	uint8_t rsvd1[120];
-	uint8_t fx[FZ_FX_LEN]; /* 512 */
+	uint8_t fx[FZ_FX_LEN];	   /* 512 */
 	uint8_t out_fx[FZ_FX_LEN]; /* 1024 */
 };
 
 /* Shared between parent and child. */
 struct fz_batch {
 	_Atomic uint32_t go, done; /* futexes: number of the batch asked for, and finished */
-	_Atomic uint32_t current; /* case being run */
-	uint32_t mode; /* 32 or 64 */
+	_Atomic uint32_t current;  /* case being run */
+	uint32_t mode;		   /* 32 or 64 */
 	struct fz_case cases[FZ_BATCH];
 	struct fz_result results[FZ_BATCH];
 };

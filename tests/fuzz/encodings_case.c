@@ -61,8 +61,8 @@ static bool is_vex_gpr(const struct insn *i)
 	if (i->map == MAP_0F3A) {
 		return i->opcode == 0xf0;
 	}
-	return i->map == MAP_0F38 && (i->opcode == 0xf2 || i->opcode == 0xf3 ||
-				      (i->opcode >= 0xf5 && i->opcode <= 0xf7));
+	return i->map == MAP_0F38 &&
+	       (i->opcode == 0xf2 || i->opcode == 0xf3 || (i->opcode >= 0xf5 && i->opcode <= 0xf7));
 }
 
 const char *fz_excluded(const struct insn *i, uint32_t mode)
@@ -85,8 +85,7 @@ const char *fz_excluded(const struct insn *i, uint32_t mode)
 	     (i->map == MAP_1 && i->opcode == 0xff && (i->modrm & 0x38) == 0x18))) {
 		return "far pointers with REX.W: vendors differ";
 	}
-	if (i->map == MAP_1 && (i->opcode & 0xfe) == 0xe0 &&
-	    i->flags & (INSN_REP | INSN_REPNE)) {
+	if (i->map == MAP_1 && (i->opcode & 0xfe) == 0xe0 && i->flags & (INSN_REP | INSN_REPNE)) {
 		return "LOOPcc with F2, F3: AMD's processors take the condition from the prefix";
 	}
 	for (unsigned k = 0; k < N_EXCLUSIONS; k++) {
@@ -107,7 +106,7 @@ const char *fz_excluded(const struct insn *i, uint32_t mode)
 
 void fz_print_excluded(void)
 {
-	static const char *const maps[] = { "", "0F ", "0F 38 ", "0F 3A " };
+	static const char *const maps[] = {"", "0F ", "0F 38 ", "0F 3A "};
 
 	for (unsigned k = 0; k < N_EXCLUSIONS; k++) {
 		printf("%s%02X..%02X: %s\n", maps[exclusions[k].map], exclusions[k].first,
@@ -156,13 +155,10 @@ static uint64_t data_address(struct fz_rng *r)
 	switch (fz_below(r, 16)) {
 	case 0: /* across the pages, or from the read-only one out */
 		return FZ_DATA + 0x1000 * (1 + fz_below(r, 3)) - fz_below(r, 64);
-	case 1:
-		return FZ_DATA + fz_below(r, FZ_DATA_LEN + 64) - 32;
+	case 1: return FZ_DATA + fz_below(r, FZ_DATA_LEN + 64) - 32;
 	case 2:
-	case 3:
-		return FZ_DATA + fz_below(r, 0x1d00);
-	case 4:
-		return FZ_DATA + (fz_below(r, 0x1c00) & ~7u);
+	case 3: return FZ_DATA + fz_below(r, 0x1d00);
+	case 4: return FZ_DATA + (fz_below(r, 0x1c00) & ~7u);
 	}
 	return FZ_DATA + (fz_below(r, 0x1c00) & ~63u) + (fz_below(r, 4) << 4);
 }
@@ -170,14 +166,11 @@ static uint64_t data_address(struct fz_rng *r)
 static uint64_t branch_target(struct maker *m)
 {
 	switch (fz_below(&m->r, 8)) {
-	case 0:
-		return m->slot + 192 + fz_below(&m->r, 32); /* INT3s */
-	case 1:
-		return m->slot + FZ_INSN + m->len;
+	case 0: return m->slot + 192 + fz_below(&m->r, 32); /* INT3s */
+	case 1: return m->slot + FZ_INSN + m->len;
 	case 2:
 	case 3:
-	case 4:
-		return m->slot + FZ_PAD_LOW;
+	case 4: return m->slot + FZ_PAD_LOW;
 	}
 	return m->slot + FZ_PAD_HIGH;
 }
@@ -185,10 +178,8 @@ static uint64_t branch_target(struct maker *m)
 static uint64_t any_target(struct maker *m)
 {
 	switch (fz_below(&m->r, 12)) {
-	case 0:
-		return FZ_DATA + fz_below(&m->r, 256);
-	case 1:
-		return 0x0010000000001000ull << fz_below(&m->r, 12);
+	case 0: return FZ_DATA + fz_below(&m->r, 256);
+	case 1: return 0x0010000000001000ull << fz_below(&m->r, 12);
 	}
 	return branch_target(m);
 }
@@ -263,8 +254,9 @@ static void aim_operand(struct maker *m)
 
 static uint16_t selector(struct fz_rng *r)
 {
-	static const uint16_t some[] = { 0, 1, 3, FZ_SS, FZ_SS, FZ_SS, FZ_CS32, FZ_CS64, 0x10, 0x18,
-					 0x28, 0x2a, 0x20, 0x30, 0x40, 0x63, 0x83, 0x07, 0x2f };
+	static const uint16_t some[] = {0,	 1,    3,    FZ_SS, FZ_SS, FZ_SS, FZ_CS32,
+					FZ_CS64, 0x10, 0x18, 0x28,  0x2a,  0x20,  0x30,
+					0x40,	 0x63, 0x83, 0x07,  0x2f};
 
 	return some[fz_below(r, sizeof(some) / sizeof(some[0]))];
 }
@@ -272,7 +264,7 @@ static uint16_t selector(struct fz_rng *r)
 /* A code selector that leads to code of this mode, or to a fault. */
 static uint16_t code_selector(struct maker *m)
 {
-	static const uint16_t bad[] = { 0, 3, FZ_SS, 0x10, 0x30, 0x08, 0x63, 0x83, 0x0f };
+	static const uint16_t bad[] = {0, 3, FZ_SS, 0x10, 0x30, 0x08, 0x63, 0x83, 0x0f};
 
 	return fz_chance(&m->r, 75) ? (m->mode == 64 ? FZ_CS64 : FZ_CS32) : bad[fz_below(&m->r, 9)];
 }
@@ -289,8 +281,8 @@ static void plant_frame(struct maker *m, uint8_t *p, bool far, bool flags)
 	unsigned size = m->i.opsize, bad = fz_below(&m->r, 8);
 	uint64_t fl = 0x202 | (fz_next(&m->r) & (FL_ARITH | FL_DF | FL_ID | FL_IOPL | FL_RF));
 
-	if (m->i.map == MAP_1 && (m->i.opcode == 0x9d || m->i.opcode == 0x07 || m->i.opcode == 0x17 ||
-				  m->i.opcode == 0x1f)) {
+	if (m->i.map == MAP_1 && (m->i.opcode == 0x9d || m->i.opcode == 0x07 ||
+				  m->i.opcode == 0x17 || m->i.opcode == 0x1f)) {
 		put(&p, size, m->i.opcode == 0x9d ? fl : selector(&m->r));
 		return;
 	}
@@ -314,7 +306,7 @@ static void plant_frame(struct maker *m, uint8_t *p, bool far, bool flags)
 /* A state component that neither side has (the host has more than the guest). */
 static uint64_t some_bad_component(struct maker *m)
 {
-	static const uint64_t bad[] = { 1 << 3, 1 << 4, 1ull << 40, 1ull << 62 };
+	static const uint64_t bad[] = {1 << 3, 1 << 4, 1ull << 40, 1ull << 62};
 
 	return fz_chance(&m->r, 8) ? bad[fz_below(&m->r, 4)] : 0;
 }
@@ -346,14 +338,16 @@ static void fill_patch(struct maker *m)
 		if (reg & 1) {
 			put(&p, 2, code_selector(m));
 		}
-	} else if (legacy(m, 0xc4, 0xc5) || (i->map == MAP_0F && i->opcode >= 0xb2 && i->opcode <= 0xb5)) {
+	} else if (legacy(m, 0xc4, 0xc5) ||
+		   (i->map == MAP_0F && i->opcode >= 0xb2 && i->opcode <= 0xb5)) {
 		p += i->opsize;
 		put(&p, 2, selector(&m->r));
 	} else if (legacy(m, 0x8e, 0x8e) || (i->map == MAP_0F && i->opcode <= 0x03)) {
 		put(&p, 2, selector(&m->r));
 	} else if (ae && reg == 2) {
 		put(&p, 4, fz_mxcsr(&m->r) | (fz_chance(&m->r, 10) ? 0x10000 : 0));
-	} else if (ae || (i->map == MAP_0F && i->opcode == 0xc7 && (reg == 3 || reg == 4 || reg == 5))) {
+	} else if (ae ||
+		   (i->map == MAP_0F && i->opcode == 0xc7 && (reg == 3 || reg == 4 || reg == 5))) {
 		fz_fx_image(&m->r, p);
 		c->patch_len = 576;
 		q = p + 512;
@@ -364,7 +358,9 @@ static void fill_patch(struct maker *m)
 			p[528 + fz_below(&m->r, 48)] ^= 1 << fz_below(&m->r, 8);
 		}
 	}
-	c->mask_at = (ae || is_xsave(i)) && at - FZ_DATA < FZ_RW_LEN - 32 ? (uint32_t)(at - FZ_DATA) + 30 : 0;
+	c->mask_at = (ae || is_xsave(i)) && at - FZ_DATA < FZ_RW_LEN - 32
+			     ? (uint32_t)(at - FZ_DATA) + 30
+			     : 0;
 	if (at < FZ_DATA || at - FZ_DATA + c->patch_len > FZ_RW_LEN) {
 		c->patch_len = 0;
 		return;
@@ -465,8 +461,8 @@ static uint32_t decode_mode(uint32_t mode)
 	if (amd < 0) {
 		amd = host_is_amd();
 	}
-	return (amd ? MODE_AMD : 0) | (mode == 64 ? MODE_64 : MODE_32 | MODE_SS32) | MODE_PROT | MODE_LMA | MODE_FLAT |
-	       MODE_USER;
+	return (amd ? MODE_AMD : 0) | (mode == 64 ? MODE_64 : MODE_32 | MODE_SS32) | MODE_PROT |
+	       MODE_LMA | MODE_FLAT | MODE_USER;
 }
 
 void fz_decode(const struct fz_case *c, uint32_t mode, struct insn *i)
@@ -495,7 +491,7 @@ static bool filtered(const struct fz_filter *f, const struct insn *i)
 bool fz_generate(struct fz_case *c, uint64_t seed, uint64_t id, uint32_t mode,
 		 const struct fz_filter *filter)
 {
-	struct maker m = { .c = c, .mode = mode };
+	struct maker m = {.c = c, .mode = mode};
 
 	m.r.s = seed ^ id * 0xd1342543de82ef95;
 	m.r.s = fz_next(&m.r); /* neighbours' sequences must not overlap */
@@ -510,8 +506,8 @@ bool fz_generate(struct fz_case *c, uint64_t seed, uint64_t id, uint32_t mode,
 	if (is_evex(m.insn, mode) || filtered(filter, &m.i) || fz_excluded(&m.i, mode)) {
 		return false;
 	}
-	if (is_xsave(&m.i) && (m.i.base == RAX || m.i.index == RAX || m.i.base == RDX ||
-			       m.i.index == RDX)) {
+	if (is_xsave(&m.i) &&
+	    (m.i.base == RAX || m.i.index == RAX || m.i.base == RDX || m.i.index == RDX)) {
 		return false; /* they choose the state components */
 	}
 	m.len = m.i.len ? m.i.len : FZ_MAX_INSN;

@@ -6,11 +6,19 @@
 
 #include <string.h>
 
-static const char *const gpr_names[16] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
-					   "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15" };
-static const char *const seg_names[6] = { "es", "cs", "ss", "ds", "fs", "gs" };
+static const char *const gpr_names[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+					  "r8",	 "r9",	"r10", "r11", "r12", "r13", "r14", "r15"};
+static const char *const seg_names[6] = {"es", "cs", "ss", "ds", "fs", "gs"};
 
-enum { FX_FSW = 2, FX_FOP = 6, FX_MXCSR = 24, FX_MASK = 28, FX_ST = 32, FX_XMM = 160, FX_END = 416 };
+enum {
+	FX_FSW = 2,
+	FX_FOP = 6,
+	FX_MXCSR = 24,
+	FX_MASK = 28,
+	FX_ST = 32,
+	FX_XMM = 160,
+	FX_END = 416
+};
 
 static bool differ64(FILE *f, const char *name, uint64_t native, uint64_t guest)
 {
@@ -136,9 +144,9 @@ static void print_input(FILE *f, const struct fz_case *c)
 		fprintf(f, "  %-4s %016llx%s", gpr_names[k], (unsigned long long)in->gpr[k],
 			k % 4 == 3 ? "\n" : "");
 	}
-	fprintf(f, "  rip %llx rflags %llx fs_base %llx gs_base %llx\n", (unsigned long long)in->rip,
-		(unsigned long long)in->rflags, (unsigned long long)in->fs_base,
-		(unsigned long long)in->gs_base);
+	fprintf(f, "  rip %llx rflags %llx fs_base %llx gs_base %llx\n",
+		(unsigned long long)in->rip, (unsigned long long)in->rflags,
+		(unsigned long long)in->fs_base, (unsigned long long)in->gs_base);
 	fprintf(f, "  fcw %02x%02x fsw %02x%02x ftw %02x mxcsr %02x%02x%02x%02x\n", in->fx[1],
 		in->fx[0], in->fx[3], in->fx[2], in->fx[4], in->fx[27], in->fx[26], in->fx[25],
 		in->fx[24]);

@@ -35,8 +35,8 @@ bool fz_chance(struct fz_rng *r, unsigned percent)
 
 static unsigned put_prefixes(struct fz_rng *r, uint8_t *p, uint32_t mode)
 {
-	static const uint8_t mandatory[] = { 0x66, 0xf2, 0xf3 };
-	static const uint8_t segment[] = { 0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65 };
+	static const uint8_t mandatory[] = {0x66, 0xf2, 0xf3};
+	static const uint8_t segment[] = {0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65};
 	unsigned n = 0;
 
 	if (fz_chance(r, 4)) {
@@ -63,7 +63,7 @@ static unsigned put_prefixes(struct fz_rng *r, uint8_t *p, uint32_t mode)
 /* VEX.map 2 or 3 on general registers: BMI1, BMI2. */
 static unsigned put_vex(struct fz_rng *r, uint8_t *p)
 {
-	static const uint8_t ops[] = { 0xf2, 0xf3, 0xf5, 0xf6, 0xf7, 0xf0 };
+	static const uint8_t ops[] = {0xf2, 0xf3, 0xf5, 0xf6, 0xf7, 0xf0};
 	unsigned k = fz_below(r, 6), w = fz_below(r, 2), pp = fz_below(r, 4);
 	unsigned vvvv = k == 5 ? 15 : fz_below(r, 16);
 
@@ -91,9 +91,11 @@ void fz_put_instruction(struct fz_rng *r, uint8_t *p, uint32_t mode)
 		if (which >= 90) {
 			p[n++] = 0x3a;
 			if (fz_chance(r, 80)) {
-				static const uint8_t used[] = { 8, 9, 10, 11, 12, 13, 14, 15, 0x14,
-					0x15, 0x16, 0x17, 0x20, 0x21, 0x22, 0x40, 0x41, 0x42, 0x44,
-					0x60, 0x61, 0x62, 0x63, 0xcc, 0xdf };
+				static const uint8_t used[] = {8,    9,	   10,	 11,   12,
+							       13,   14,   15,	 0x14, 0x15,
+							       0x16, 0x17, 0x20, 0x21, 0x22,
+							       0x40, 0x41, 0x42, 0x44, 0x60,
+							       0x61, 0x62, 0x63, 0xcc, 0xdf};
 
 				p[n] = used[fz_below(r, sizeof(used))];
 			}
@@ -119,24 +121,39 @@ void fz_put_instruction(struct fz_rng *r, uint8_t *p, uint32_t mode)
 uint64_t fz_integer(struct fz_rng *r)
 {
 	static const uint64_t corner[] = {
-		0, 1, 2, 3, 0x7f, 0x80, 0xff, 0x100, 0x7fff, 0x8000, 0xffff, 0x10000, 0x7fffffff,
-		0x80000000, 0xffffffff, 0x100000000, 0x7fffffffffffffff, 0x8000000000000000,
-		0xffffffffffffffff, 0xfffffffffffffffe, 0xffffffff80000000, 0xffffffffffffff80,
-		0x8080808080808080, 0x0123456789abcdef,
+		0,
+		1,
+		2,
+		3,
+		0x7f,
+		0x80,
+		0xff,
+		0x100,
+		0x7fff,
+		0x8000,
+		0xffff,
+		0x10000,
+		0x7fffffff,
+		0x80000000,
+		0xffffffff,
+		0x100000000,
+		0x7fffffffffffffff,
+		0x8000000000000000,
+		0xffffffffffffffff,
+		0xfffffffffffffffe,
+		0xffffffff80000000,
+		0xffffffffffffff80,
+		0x8080808080808080,
+		0x0123456789abcdef,
 	};
 
 	switch (fz_below(r, 8)) {
 	case 0:
-	case 1:
-		return corner[fz_below(r, sizeof(corner) / sizeof(corner[0]))];
-	case 2:
-		return 1ull << fz_below(r, 64);
-	case 3:
-		return (1ull << fz_below(r, 64)) - 1;
-	case 4:
-		return fz_next(r) & 0xff;
-	case 5:
-		return (uint32_t)fz_next(r);
+	case 1: return corner[fz_below(r, sizeof(corner) / sizeof(corner[0]))];
+	case 2: return 1ull << fz_below(r, 64);
+	case 3: return (1ull << fz_below(r, 64)) - 1;
+	case 4: return fz_next(r) & 0xff;
+	case 5: return (uint32_t)fz_next(r);
 	}
 	return fz_next(r) >> fz_below(r, 64);
 }
@@ -144,18 +161,16 @@ uint64_t fz_integer(struct fz_rng *r)
 static uint32_t single(struct fz_rng *r)
 {
 	static const uint32_t corner[] = {
-		0, 0x80000000, 0x3f800000, 0xbf800000, 0x7f800000, 0xff800000, 0x7fc00000,
-		0xffc00000, 0x7f800001, 0xffa00000, 1, 0x80000001, 0x007fffff, 0x00800000,
-		0x7f7fffff, 0xff7fffff, 0x4f000000, 0xcf000000, 0x5f000000, 0xdf000000, 0x3f000000,
-		0x4b000000, 0x3fc00000, 0x34000000,
+		0,	    0x80000000, 0x3f800000, 0xbf800000, 0x7f800000, 0xff800000,
+		0x7fc00000, 0xffc00000, 0x7f800001, 0xffa00000, 1,	    0x80000001,
+		0x007fffff, 0x00800000, 0x7f7fffff, 0xff7fffff, 0x4f000000, 0xcf000000,
+		0x5f000000, 0xdf000000, 0x3f000000, 0x4b000000, 0x3fc00000, 0x34000000,
 	};
 
 	switch (fz_below(r, 4)) {
 	case 0:
-	case 1:
-		return corner[fz_below(r, sizeof(corner) / sizeof(corner[0]))];
-	case 2:
-		return (uint32_t)fz_next(r);
+	case 1: return corner[fz_below(r, sizeof(corner) / sizeof(corner[0]))];
+	case 2: return (uint32_t)fz_next(r);
 	}
 	return (0x3f000000 + (fz_below(r, 0x3000000) - 0x1800000)) | fz_below(r, 2) << 31;
 }
@@ -163,34 +178,61 @@ static uint32_t single(struct fz_rng *r)
 static uint64_t dbl(struct fz_rng *r)
 {
 	static const uint64_t corner[] = {
-		0, 0x8000000000000000, 0x3ff0000000000000, 0xbff0000000000000, 0x7ff0000000000000,
-		0xfff0000000000000, 0x7ff8000000000000, 0xfff8000000000000, 0x7ff0000000000001,
-		0xfff4000000000000, 1, 0x8000000000000001, 0x000fffffffffffff, 0x0010000000000000,
-		0x7fefffffffffffff, 0xffefffffffffffff, 0x41e0000000000000, 0xc1e0000000000000,
-		0x43e0000000000000, 0xc3e0000000000000, 0x41dfffffffc00000, 0xc1e0000000100000,
-		0x3fe0000000000000, 0x4330000000000000, 0x36a0000000000000, 0x47efffffe0000000,
+		0,
+		0x8000000000000000,
+		0x3ff0000000000000,
+		0xbff0000000000000,
+		0x7ff0000000000000,
+		0xfff0000000000000,
+		0x7ff8000000000000,
+		0xfff8000000000000,
+		0x7ff0000000000001,
+		0xfff4000000000000,
+		1,
+		0x8000000000000001,
+		0x000fffffffffffff,
+		0x0010000000000000,
+		0x7fefffffffffffff,
+		0xffefffffffffffff,
+		0x41e0000000000000,
+		0xc1e0000000000000,
+		0x43e0000000000000,
+		0xc3e0000000000000,
+		0x41dfffffffc00000,
+		0xc1e0000000100000,
+		0x3fe0000000000000,
+		0x4330000000000000,
+		0x36a0000000000000,
+		0x47efffffe0000000,
 		0x380fffffffffffff,
 	};
 
 	switch (fz_below(r, 4)) {
 	case 0:
-	case 1:
-		return corner[fz_below(r, sizeof(corner) / sizeof(corner[0]))];
-	case 2:
-		return fz_next(r);
+	case 1: return corner[fz_below(r, sizeof(corner) / sizeof(corner[0]))];
+	case 2: return fz_next(r);
 	}
 	return (0x3fe0000000000000 + (fz_next(r) >> 5)) | fz_next(r) >> 63 << 63;
 }
 
 static void extended(struct fz_rng *r, uint8_t *p)
 {
-	static const uint16_t exps[] = { 0, 1, 0x3fff, 0x3ffe, 0x4000, 0x7fff, 0x7ffe, 0x403e,
-					 0x401e, 0x400e, 0x3c00, 0x43ff, 0x3f81, 0x3fbf, 0x7ffe };
+	static const uint16_t exps[] = {0,	1,	0x3fff, 0x3ffe, 0x4000,
+					0x7fff, 0x7ffe, 0x403e, 0x401e, 0x400e,
+					0x3c00, 0x43ff, 0x3f81, 0x3fbf, 0x7ffe};
 	static const uint64_t mants[] = {
-		0, 1, 0x8000000000000000, 0xc000000000000000, 0xffffffffffffffff,
-		0x7fffffffffffffff, 0xa000000000000000, 0x8000000000000001, 0x4000000000000000,
+		0,
+		1,
+		0x8000000000000000,
+		0xc000000000000000,
+		0xffffffffffffffff,
+		0x7fffffffffffffff,
+		0xa000000000000000,
+		0x8000000000000001,
+		0x4000000000000000,
 	};
-	uint16_t exp = fz_chance(r, 60) ? exps[fz_below(r, 15)] : (uint16_t)(0x3fc0 + fz_below(r, 128));
+	uint16_t exp =
+		fz_chance(r, 60) ? exps[fz_below(r, 15)] : (uint16_t)(0x3fc0 + fz_below(r, 128));
 	uint64_t mant = fz_chance(r, 60) ? mants[fz_below(r, 9)] : fz_next(r) | 1ull << 63;
 
 	exp |= (uint16_t)(fz_below(r, 2) << 15);
@@ -202,7 +244,7 @@ static void extended(struct fz_rng *r, uint8_t *p)
 void fz_fill(struct fz_rng *r, uint8_t *p, unsigned len)
 {
 	for (unsigned off = 0; off < len; off += 16) {
-		uint8_t v[16] = { 0 };
+		uint8_t v[16] = {0};
 		unsigned kind = fz_below(r, 6);
 
 		for (unsigned k = 0; k < 2; k++) {
@@ -225,7 +267,7 @@ void fz_fill(struct fz_rng *r, uint8_t *p, unsigned len)
 
 void fz_pristine(uint8_t *data)
 {
-	struct fz_rng r = { 0x6d6f626f };
+	struct fz_rng r = {0x6d6f626f};
 
 	fz_fill(&r, data, FZ_DATA_LEN);
 	/* Linux's segment for the CPU number, which the guest's GDT has not got. */

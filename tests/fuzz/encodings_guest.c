@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The interpreter's side of the encodings fuzzer: a machine in long mode on the fake board, with
- * page tables, segments and interrupt gates like those a Linux process has. A case runs at CPL 3 and
- * ends in an exception: the landing's HLT, which a user may not, or a fault of its own. Each gate
- * leads to a HLT at CPL 0, which makes the interpreter return.
+ * page tables, segments and interrupt gates like those a Linux process has. A case runs at CPL 3
+ * and ends in an exception: the landing's HLT, which a user may not, or a fault of its own. Each
+ * gate leads to a HLT at CPL 0, which makes the interpreter return.
  */
 #include <stddef.h>
 #include <stdlib.h>
@@ -36,11 +36,20 @@ enum {
 };
 
 #define SYSTEM 0xffffff0000000000ull
-enum { SYS_IDT = 0, SYS_GDT = 0x1000, SYS_TSS = 0x2000, SYS_HANDLERS = 0x3000, SYS_STACK = 0x4000,
-       SYS_LEN = 0x5000, SYS_STACK_TOP = SYS_LEN, HANDLER_LEN = 16, TSS_SELECTOR = 0x40 };
+enum {
+	SYS_IDT = 0,
+	SYS_GDT = 0x1000,
+	SYS_TSS = 0x2000,
+	SYS_HANDLERS = 0x3000,
+	SYS_STACK = 0x4000,
+	SYS_LEN = 0x5000,
+	SYS_STACK_TOP = SYS_LEN,
+	HANDLER_LEN = 16,
+	TSS_SELECTOR = 0x40
+};
 
 enum { PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_A = 0x20, PTE_D = 0x40 };
-#define PTE_NX (1ull << 63)
+#define PTE_NX	    (1ull << 63)
 #define PTE_ADDRESS 0x000ffffffffff000ull
 
 static void put64(struct fz_guest *g, uint64_t gpa, uint64_t val)
@@ -82,9 +91,14 @@ static void map_range(struct fz_guest *g, uint64_t lin, uint64_t gpa, uint64_t l
 /* Linux's GDT, as far as a program can tell. */
 static void build_system(struct fz_guest *g)
 {
-	static const uint64_t gdt[] = { 0, 0x00cf9b000000ffff, 0x00af9b000000ffff,
-					0x00cf93000000ffff, 0x00cffb000000ffff, 0x00cff3000000ffff,
-					0x00affb000000ffff, 0 };
+	static const uint64_t gdt[] = {0,
+				       0x00cf9b000000ffff,
+				       0x00af9b000000ffff,
+				       0x00cf93000000ffff,
+				       0x00cffb000000ffff,
+				       0x00cff3000000ffff,
+				       0x00affb000000ffff,
+				       0};
 	uint64_t tss = SYSTEM + SYS_TSS;
 
 	memcpy(g->board.ram + PA_SYSTEM + SYS_GDT, gdt, sizeof(gdt));
@@ -98,7 +112,8 @@ static void build_system(struct fz_guest *g)
 		uint64_t type = n == VEC_BP || n == VEC_OF ? 0xee : 0x8e;
 
 		put64(g, PA_SYSTEM + n * 16,
-		      (handler & 0xffff) | 0x10 << 16 | type << 40 | (handler >> 16 & 0xffff) << 48);
+		      (handler & 0xffff) | 0x10 << 16 | type << 40 |
+			      (handler >> 16 & 0xffff) << 48);
 		put64(g, PA_SYSTEM + n * 16 + 8, handler >> 32);
 		g->board.ram[PA_SYSTEM + SYS_HANDLERS + n * HANDLER_LEN] = 0xf4;
 	}
@@ -106,7 +121,7 @@ static void build_system(struct fz_guest *g)
 
 static void set_segment(struct segment *s, uint16_t selector, uint32_t attr)
 {
-	*s = (struct segment){ .limit = 0xffffffff, .attr = attr, .selector = selector };
+	*s = (struct segment){.limit = 0xffffffff, .attr = attr, .selector = selector};
 	if (!(selector & ~3)) {
 		s->attr |= SEG_UNUSABLE;
 	}
@@ -125,8 +140,8 @@ static void set_user_segments(struct vcpu *v, uint32_t mode)
 	set_segment(&v->seg[SEG_ES], flat, data);
 	set_segment(&v->seg[SEG_FS], 0, data);
 	set_segment(&v->seg[SEG_GS], 0, data);
-	v->seg[SEG_TR] = (struct segment){ SYSTEM + SYS_TSS, 0x67, SEG_P | 0xb, TSS_SELECTOR };
-	v->seg[SEG_LDTR] = (struct segment){ 0, 0, SEG_UNUSABLE, 0 };
+	v->seg[SEG_TR] = (struct segment){SYSTEM + SYS_TSS, 0x67, SEG_P | 0xb, TSS_SELECTOR};
+	v->seg[SEG_LDTR] = (struct segment){0, 0, SEG_UNUSABLE, 0};
 }
 
 static void set_long_mode(struct vcpu *v, uint32_t mode)
@@ -137,8 +152,8 @@ static void set_long_mode(struct vcpu *v, uint32_t mode)
 	v->cr3 = PA_TABLES;
 	v->efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
 	v->xcr0 = 3;
-	v->gdtr = (struct desc_table){ SYSTEM + SYS_GDT, 127 };
-	v->idtr = (struct desc_table){ SYSTEM + SYS_IDT, 4095 };
+	v->gdtr = (struct desc_table){SYSTEM + SYS_GDT, 127};
+	v->idtr = (struct desc_table){SYSTEM + SYS_IDT, 4095};
 	v->cpl = 3;
 	v->rflags = FL_1 | FL_IF;
 	set_user_segments(v, mode);
@@ -151,7 +166,7 @@ static void set_long_mode(struct vcpu *v, uint32_t mode)
 struct fz_guest *fz_guest_create(uint32_t mode)
 {
 	struct fz_guest *g = calloc(1, sizeof(*g));
-	struct fz_ctx ctx = { .landing = FZ_LOW };
+	struct fz_ctx ctx = {.landing = FZ_LOW};
 
 	if (!g || fake_board_init(&g->board, RAM_SIZE)) {
 		free(g);

@@ -48,8 +48,8 @@ void fz_signal(int sig, siginfo_t *info, void *uc);
 void fz_signal_c(ucontext_t *uc);
 
 /*
- * fz_enter() is a function that returns through fz_landing or fz_resume. The direction of a register
- * dump is the order of encoding: rax rcx rdx rbx rsp rbp rsi rdi r8..r15.
+ * fz_enter() is a function that returns through fz_landing or fz_resume. The direction of a
+ * register dump is the order of encoding: rax rcx rdx rbx rsp rbp rsi rdi r8..r15.
  */
 __asm__(".set CTX, 0x35a70000\n"
 	".text\n"
@@ -105,9 +105,9 @@ static struct fz_result *current;
 /* Notes a fault; the interrupted code is left for good. */
 void fz_signal_c(ucontext_t *uc)
 {
-	static const int order[16] = { REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP,
-				       REG_RSI, REG_RDI, REG_R8, REG_R9, REG_R10, REG_R11,
-				       REG_R12, REG_R13, REG_R14, REG_R15 };
+	static const int order[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP,
+				      REG_RSI, REG_RDI, REG_R8,	 REG_R9,  REG_R10, REG_R11,
+				      REG_R12, REG_R13, REG_R14, REG_R15};
 	const greg_t *g = uc->uc_mcontext.gregs;
 	struct fz_result *r = current;
 
@@ -179,8 +179,8 @@ static bool map_at(uint64_t where, size_t len, int prot)
 /* 32-bit code comes and goes through far jumps below 4 GB. */
 static bool map_bridges(uint32_t mode)
 {
-	static const uint8_t to_32[] = { 0xff, 0x2c, 0x25 }; /* ljmp *abs */
-	static const uint8_t to_landing[] = { 0xff, 0x24, 0x25 }; /* jmp *abs, 64-bit */
+	static const uint8_t to_32[] = {0xff, 0x2c, 0x25};	/* ljmp *abs */
+	static const uint8_t to_landing[] = {0xff, 0x24, 0x25}; /* jmp *abs, 64-bit */
 	uint8_t *p = (uint8_t *)(uintptr_t)FZ_LOW;
 	uint32_t val;
 	uint64_t landing = (uint64_t)(uintptr_t)fz_landing;
@@ -218,7 +218,7 @@ static int sandbox(void)
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
-	struct sock_fprog prog = { sizeof(code) / sizeof(code[0]), code };
+	struct sock_fprog prog = {sizeof(code) / sizeof(code[0]), code};
 
 	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
 	       syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog);
@@ -244,11 +244,11 @@ static void wait_while(_Atomic uint32_t *word, uint32_t val)
 
 static void catch_faults(void)
 {
-	static const int sigs[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP };
+	static const int sigs[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP};
 	static uint8_t stack[65536] __attribute__((aligned(64)));
-	stack_t ss = { .ss_sp = stack, .ss_size = sizeof(stack) };
-	struct sigaction sa = { .sa_sigaction = fz_signal,
-				.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK };
+	stack_t ss = {.ss_sp = stack, .ss_size = sizeof(stack)};
+	struct sigaction sa = {.sa_sigaction = fz_signal,
+			       .sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK};
 
 	sigaltstack(&ss, NULL);
 	for (unsigned k = 0; k < sizeof(sigs) / sizeof(sigs[0]); k++) {
@@ -328,8 +328,8 @@ struct fz_native *fz_native_start(uint32_t mode)
 	if (!n) {
 		return NULL;
 	}
-	n->batch = mmap(NULL, sizeof(*n->batch), PROT_READ | PROT_WRITE,
-			MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	n->batch = mmap(NULL, sizeof(*n->batch), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+			-1, 0);
 	if (n->batch == MAP_FAILED) {
 		free(n);
 		return NULL;
@@ -376,7 +376,7 @@ static void replace_child(struct fz_native *n)
 void fz_native_wait(struct fz_native *n)
 {
 	struct fz_batch *b = n->batch;
-	struct timespec patience = { 0, 300000000 };
+	struct timespec patience = {0, 300000000};
 	uint32_t at = b->current;
 
 	while (b->done != b->go) {

@@ -13,13 +13,13 @@ static struct rig rig;
 static struct rig_claims c;
 static struct mobo_error err;
 
-#define SYNC MOBO__V1__REGION_ATTR__ATTR_SYNC
-#define POSTED MOBO__V1__REGION_ATTR__ATTR_POSTED
+#define SYNC	 MOBO__V1__REGION_ATTR__ATTR_SYNC
+#define POSTED	 MOBO__V1__REGION_ATTR__ATTR_POSTED
 #define DOORBELL MOBO__V1__REGION_ATTR__ATTR_DOORBELL
-#define SHADOW MOBO__V1__REGION_ATTR__ATTR_SHADOW
-#define CONST MOBO__V1__REGION_ATTR__ATTR_CONST
-#define PIO MOBO__V1__REGION_KIND__REGION_PIO
-#define MMIO MOBO__V1__REGION_KIND__REGION_MMIO
+#define SHADOW	 MOBO__V1__REGION_ATTR__ATTR_SHADOW
+#define CONST	 MOBO__V1__REGION_ATTR__ATTR_CONST
+#define PIO	 MOBO__V1__REGION_KIND__REGION_PIO
+#define MMIO	 MOBO__V1__REGION_KIND__REGION_MMIO
 
 static int setup(void **state)
 {
@@ -266,7 +266,7 @@ static void attributes_hold_for_ranges_of_a_region(void **state)
 {
 	Mobo__V1__Region *r = claims_region(&c, PIO, 0x100, 8, CONST);
 	Mobo__V1__AttrRange two = MOBO__V1__ATTR_RANGE__INIT;
-	Mobo__V1__AttrRange *ranges[] = { r->attrs[0], &two };
+	Mobo__V1__AttrRange *ranges[] = {r->attrs[0], &two};
 
 	r->attrs[0]->len = 4;
 	two.offset = 4;
@@ -301,8 +301,8 @@ static void init_pics(void)
 	static const struct {
 		uint16_t port;
 		uint8_t val;
-	} seq[] = { { 0x20, 0x11 }, { 0x21, 0x08 }, { 0x21, 0x04 }, { 0x21, 0x01 }, { 0xa0, 0x11 },
-		    { 0xa1, 0x70 }, { 0xa1, 0x02 }, { 0xa1, 0x01 }, { 0x21, 0x00 }, { 0xa1, 0x00 } };
+	} seq[] = {{0x20, 0x11}, {0x21, 0x08}, {0x21, 0x04}, {0x21, 0x01}, {0xa0, 0x11},
+		   {0xa1, 0x70}, {0xa1, 0x02}, {0xa1, 0x01}, {0x21, 0x00}, {0xa1, 0x00}};
 
 	for (unsigned i = 0; i < MOBO_ARRAY_LEN(seq); i++) {
 		board_pio_write(cpu(), seq[i].port, 1, seq[i].val);

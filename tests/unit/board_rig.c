@@ -95,7 +95,7 @@ static void *pages(size_t len)
 
 void rig_start(struct rig *r, unsigned n_cpus)
 {
-	struct board_options opt = { .n_cpus = n_cpus, .ops = &rig_ops };
+	struct board_options opt = {.n_cpus = n_cpus, .ops = &rig_ops};
 
 	memset(r, 0, sizeof(*r));
 	memset(rig_log, 0, sizeof(rig_log));
@@ -107,7 +107,7 @@ void rig_start(struct rig *r, unsigned n_cpus)
 	r->codemap->n_pages = RIG_RAM / 4096;
 	memset(r->rom, 0x90, RIG_ROM);
 	opt.page = r->page;
-	opt.ram = (struct mobo_ram){ r->ram, RIG_RAM, RIG_RAM };
+	opt.ram = (struct mobo_ram){r->ram, RIG_RAM, RIG_RAM};
 	opt.codemap = r->codemap;
 	opt.rom = r->rom;
 	opt.rom_len = RIG_ROM;
@@ -156,7 +156,7 @@ int rig_attach(struct rig *r, Mobo__V1__Attach *claims, size_t mem, struct mobo_
 	int rc;
 
 	MOBO_ASSERT(r->n_devices < RIG_DEVICES);
-	*d = (struct rig_device){ .mem_fd = -1 };
+	*d = (struct rig_device){.mem_fd = -1};
 	d->ioch_fd = mobo_memfd_create("ioch", sizeof(*d->ch));
 	d->ch = mobo_memfd_map(d->ioch_fd, 0, true, NULL);
 	mobo_ioch_init(d->ch);
@@ -180,8 +180,11 @@ static void drain_posted(struct rig_device *d, uint32_t upto)
 {
 	while (d->posted_done != upto) {
 		struct mobo_io_posted *p = &d->ch->posted[d->posted_done % MOBO_IOCH_POSTED];
-		struct mobo_io_req req = { .addr = p->addr, .data = p->data, .region = p->region,
-					   .op = MOBO_IO_WRITE, .size = p->size };
+		struct mobo_io_req req = {.addr = p->addr,
+					  .data = p->data,
+					  .region = p->region,
+					  .op = MOBO_IO_WRITE,
+					  .size = p->size};
 
 		if (atomic_load(&p->slot_seq) != d->posted_done + 1) {
 			continue;
@@ -217,8 +220,9 @@ static void *serve(void *arg)
 	return NULL;
 }
 
-void rig_serve(struct rig *r, uint64_t (*handler)(struct rig_device *d,
-						  const struct mobo_io_req *req, uint8_t *bounce),
+void rig_serve(struct rig *r,
+	       uint64_t (*handler)(struct rig_device *d, const struct mobo_io_req *req,
+				   uint8_t *bounce),
 	       void *arg)
 {
 	struct rig_device *d = &r->dev[r->n_devices - 1];

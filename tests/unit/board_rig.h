@@ -50,8 +50,9 @@ void rig_outside(struct rig *r);
 /* Attaches a device with these claims and `mem` bytes of its own; 0 or -errno. */
 int rig_attach(struct rig *r, Mobo__V1__Attach *claims, size_t mem, struct mobo_error *err);
 /* Starts a thread that plays the last attached device. */
-void rig_serve(struct rig *r, uint64_t (*handler)(struct rig_device *d,
-						  const struct mobo_io_req *req, uint8_t *bounce),
+void rig_serve(struct rig *r,
+	       uint64_t (*handler)(struct rig_device *d, const struct mobo_io_req *req,
+				   uint8_t *bounce),
 	       void *arg);
 /* Moves virtual time, which otherwise stands. */
 void rig_set_time(struct rig *r, uint64_t ns);

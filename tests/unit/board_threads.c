@@ -20,20 +20,20 @@ static struct mobo_error err;
 static _Atomic bool hold; /* run() goes on while set and nothing is wanted */
 static _Atomic unsigned n_runs[CPUS];
 
-#define PIO MOBO__V1__REGION_KIND__REGION_PIO
+#define PIO  MOBO__V1__REGION_KIND__REGION_PIO
 #define SYNC MOBO__V1__REGION_ATTR__ATTR_SYNC
 
 static void nap(unsigned us)
 {
-	nanosleep(&(struct timespec){ .tv_nsec = us * 1000 }, NULL);
+	nanosleep(&(struct timespec){.tv_nsec = us * 1000}, NULL);
 }
 
-#define EVENTUALLY(cond)                                                                           \
-	do {                                                                                       \
-		for (unsigned tries = 0; !(cond) && tries < 5000; tries++) {                       \
-			nap(1000);                                                                 \
-		}                                                                                  \
-		assert_true(cond);                                                                 \
+#define EVENTUALLY(cond)                                                     \
+	do {                                                                 \
+		for (unsigned tries = 0; !(cond) && tries < 5000; tries++) { \
+			nap(1000);                                           \
+		}                                                            \
+		assert_true(cond);                                           \
 	} while (0)
 
 static bool wanted(struct vcpu *v)
@@ -239,17 +239,11 @@ static uint64_t echo(struct rig_device *d, const struct mobo_io_req *req, uint8_
 	static uint64_t last;
 
 	switch (req->op) {
-	case MOBO_IO_WRITE:
-		last = req->data;
-		break;
-	case MOBO_IO_READ_STRING:
-		memset(bounce, 0x42, req->count * req->size);
-		break;
-	case MOBO_IO_READ:
-		return last + req->addr;
+	case MOBO_IO_WRITE: last = req->data; break;
+	case MOBO_IO_READ_STRING: memset(bounce, 0x42, req->count * req->size); break;
+	case MOBO_IO_READ: return last + req->addr;
 	case MOBO_IO_WRITE_STRING:
-	case MOBO_IO_PCI_CONFIG:
-		break;
+	case MOBO_IO_PCI_CONFIG: break;
 	}
 	return 0;
 }
@@ -267,7 +261,7 @@ static void work(struct vcpu *v, void *arg)
 
 static void round_trips_and_strings(void **state)
 {
-	uint32_t out[3] = { 0 };
+	uint32_t out[3] = {0};
 
 	claims_region(&c, PIO, 0x300, 8, SYNC)->string_ops = 1;
 	assert_int_equal(rig_attach(&rig, &c.attach, 0, &err), 0);
@@ -391,7 +385,7 @@ static void code_is_protected_elsewhere_when_add_returns(void **state)
 int main(void)
 {
 #define T1(name) cmocka_unit_test_setup_teardown(name, setup_one, teardown)
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name)	 cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T1(nothing_runs_before_run_and_after_pause),
 		T(others_wait_for_startup),

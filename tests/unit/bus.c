@@ -93,7 +93,8 @@ static void errors_carry_code_and_text(void **state)
 			 -EOPNOTSUPP);
 	assert_int_equal(code, MOBO__V1__CODE__UNIMPLEMENTED);
 	mobo_hub_serve(rig->hub, MOBO__V1__TYPE__GET_STATUS, serve_error, NULL);
-	assert_int_equal(mobo_bus_call_sync(bus, 0, &get_status.base, 0, NULL, &code, &err), -EBUSY);
+	assert_int_equal(mobo_bus_call_sync(bus, 0, &get_status.base, 0, NULL, &code, &err),
+			 -EBUSY);
 	assert_int_equal(code, MOBO__V1__CODE__FAILED_PRECONDITION);
 	assert_string_equal(err.text, "is paused");
 	assert_int_equal(mobo_bus_call_sync(bus, 4711, &get_status.base, 0, NULL, &code, &err),
@@ -174,8 +175,10 @@ static void member_connects_again_to_a_new_hub(void **state)
 {
 	struct rig *rig = *state;
 	char endpoint[128];
-	struct mobo_bus_options opt = {
-		.endpoint = endpoint, .role = MOBO__V1__ROLE__OPERATOR, .name = "cli", .reconnect = true};
+	struct mobo_bus_options opt = {.endpoint = endpoint,
+				       .role = MOBO__V1__ROLE__OPERATOR,
+				       .name = "cli",
+				       .reconnect = true};
 	struct mobo_bus *bus;
 	unsigned calls = 0;
 	struct outcome o = {0};
@@ -197,8 +200,10 @@ static void repeated_request_is_carried_out_once(void **state)
 {
 	struct rig *rig = *state;
 	char endpoint[128];
-	struct mobo_bus_options opt = {
-		.endpoint = endpoint, .role = MOBO__V1__ROLE__OPERATOR, .name = "cli", .reconnect = true};
+	struct mobo_bus_options opt = {.endpoint = endpoint,
+				       .role = MOBO__V1__ROLE__OPERATOR,
+				       .name = "cli",
+				       .reconnect = true};
 	struct mobo_bus *bus;
 	struct mobo_request *r = NULL, *first;
 	struct outcome o = {0};
@@ -291,8 +296,10 @@ static int try_join(struct rig *rig, Mobo__V1__Role role, const char *name, cons
 		    struct mobo_error *err)
 {
 	char endpoint[128];
-	struct mobo_bus_options o = {
-		.endpoint = endpoint, .role = role, .name = name, .token = token};
+	struct mobo_bus_options o = {.endpoint = endpoint,
+				     .role = role,
+				     .name = name,
+				     .token = token};
 	struct mobo_bus *bus = NULL;
 	int r;
 
@@ -389,8 +396,8 @@ static void observer_may_look_and_not_touch(void **state)
 	struct mobo_error err;
 
 	assert_int_equal(mobo_bus_call_sync(bus, 0, &power_off.base, 0, NULL, NULL, &err), -EACCES);
-	assert_int_equal(mobo_bus_call_sync(bus, 0, &list.base, 0, (ProtobufCMessage **)&nodes, NULL,
-					    &err),
+	assert_int_equal(mobo_bus_call_sync(bus, 0, &list.base, 0, (ProtobufCMessage **)&nodes,
+					    NULL, &err),
 			 0);
 	assert_int_equal(nodes->n_nodes, 1);
 	assert_string_equal(nodes->nodes[0]->name, "o");

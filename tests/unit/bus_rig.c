@@ -75,8 +75,10 @@ static struct mobo_bus *join(struct rig *rig, Mobo__V1__Role role, const char *n
 			     const char *token)
 {
 	char endpoint[128];
-	struct mobo_bus_options o = {
-		.endpoint = endpoint, .role = role, .name = name, .token = token};
+	struct mobo_bus_options o = {.endpoint = endpoint,
+				     .role = role,
+				     .name = name,
+				     .token = token};
 	struct mobo_error err = {0};
 	struct mobo_bus *bus;
 

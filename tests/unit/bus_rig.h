@@ -29,15 +29,15 @@ struct mobo_bus *rig_join(struct rig *rig, Mobo__V1__Role role, const char *name
 /* A child that was expected. */
 struct mobo_bus *rig_join_child(struct rig *rig, Mobo__V1__Role role, const char *name);
 /* Runs the loop until it is so; fails the test after two seconds. */
-#define rig_wait(rig, condition)                                                                   \
-	do {                                                                                       \
-		uint64_t rig_end = mobo_monotonic_ns() + 2000000000ull;                            \
-		while (!(condition)) {                                                             \
-			if (mobo_monotonic_ns() > rig_end) {                                       \
-				fail_msg("never came true: %s", #condition);                       \
-			}                                                                          \
-			rig_turn(rig, 5);                                                          \
-		}                                                                                  \
+#define rig_wait(rig, condition)                                             \
+	do {                                                                 \
+		uint64_t rig_end = mobo_monotonic_ns() + 2000000000ull;      \
+		while (!(condition)) {                                       \
+			if (mobo_monotonic_ns() > rig_end) {                 \
+				fail_msg("never came true: %s", #condition); \
+			}                                                    \
+			rig_turn(rig, 5);                                    \
+		}                                                            \
 	} while (0)
 void rig_turn(struct rig *rig, unsigned ms);
 

@@ -35,8 +35,8 @@ static uint64_t next_random(void)
 /* Prefixes now and then, an opcode of any map, then noise. */
 static void make_bytes(uint8_t *b, bool long_mode)
 {
-	static const uint8_t prefixes[] = {0x66, 0x66, 0x67, 0xf0, 0xf2, 0xf3, 0xf3, 0x26,
-					   0x2e, 0x36, 0x3e, 0x64, 0x65};
+	static const uint8_t prefixes[] = {0x66, 0x66, 0x67, 0xf0, 0xf2, 0xf3, 0xf3,
+					   0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65};
 	uint64_t noise[2] = {next_random(), next_random()}, r = next_random();
 	unsigned n = 0;
 
@@ -56,28 +56,57 @@ static void make_bytes(uint8_t *b, bool long_mode)
 	switch (r & 15) {
 	case 0 ... 4: break;
 	case 5 ... 9: b[n++] = 0x0f; break;
-	case 10: case 11: b[n++] = 0x0f; b[n++] = 0x38; break;
-	case 12: b[n++] = 0x0f; b[n++] = 0x3a; break;
+	case 10:
+	case 11:
+		b[n++] = 0x0f;
+		b[n++] = 0x38;
+		break;
+	case 12:
+		b[n++] = 0x0f;
+		b[n++] = 0x3a;
+		break;
 	case 13: b[n++] = 0xc5; break;
-	case 14: b[n++] = 0xc4; b[n] = (b[n] & 0xe0) | ((r >> 4) % 3 + 1); break;
+	case 14:
+		b[n++] = 0xc4;
+		b[n] = (b[n] & 0xe0) | ((r >> 4) % 3 + 1);
+		break;
 	}
 }
 
 static bool differs_on_purpose(const ZydisDecodedInstruction *z)
 {
 	switch (z->meta.isa_ext) {
-	case ZYDIS_ISA_EXT_AMD3DNOW: case ZYDIS_ISA_EXT_XOP: case ZYDIS_ISA_EXT_FMA4:
-	case ZYDIS_ISA_EXT_TBM: case ZYDIS_ISA_EXT_MPX: case ZYDIS_ISA_EXT_CET:
-	case ZYDIS_ISA_EXT_RTM: case ZYDIS_ISA_EXT_SMX: case ZYDIS_ISA_EXT_VTX:
-	case ZYDIS_ISA_EXT_SVM: case ZYDIS_ISA_EXT_SGX: case ZYDIS_ISA_EXT_SGX_ENCLV:
-	case ZYDIS_ISA_EXT_PT: case ZYDIS_ISA_EXT_PKU: case ZYDIS_ISA_EXT_PCONFIG:
-	case ZYDIS_ISA_EXT_SERIALIZE: case ZYDIS_ISA_EXT_TSX_LDTRK: case ZYDIS_ISA_EXT_UINTR:
-	case ZYDIS_ISA_EXT_ENQCMD: case ZYDIS_ISA_EXT_WAITPKG: case ZYDIS_ISA_EXT_KEYLOCKER:
-	case ZYDIS_ISA_EXT_KEYLOCKER_WIDE: case ZYDIS_ISA_EXT_HRESET: case ZYDIS_ISA_EXT_SNP:
-	case ZYDIS_ISA_EXT_AMD_INVLPGB: case ZYDIS_ISA_EXT_MCOMMIT: case ZYDIS_ISA_EXT_PADLOCK:
-	case ZYDIS_ISA_EXT_CLDEMOTE: case ZYDIS_ISA_EXT_VMFUNC:
-	case ZYDIS_ISA_EXT_XSAVES: case ZYDIS_ISA_EXT_TDX:
-		return true;
+	case ZYDIS_ISA_EXT_AMD3DNOW:
+	case ZYDIS_ISA_EXT_XOP:
+	case ZYDIS_ISA_EXT_FMA4:
+	case ZYDIS_ISA_EXT_TBM:
+	case ZYDIS_ISA_EXT_MPX:
+	case ZYDIS_ISA_EXT_CET:
+	case ZYDIS_ISA_EXT_RTM:
+	case ZYDIS_ISA_EXT_SMX:
+	case ZYDIS_ISA_EXT_VTX:
+	case ZYDIS_ISA_EXT_SVM:
+	case ZYDIS_ISA_EXT_SGX:
+	case ZYDIS_ISA_EXT_SGX_ENCLV:
+	case ZYDIS_ISA_EXT_PT:
+	case ZYDIS_ISA_EXT_PKU:
+	case ZYDIS_ISA_EXT_PCONFIG:
+	case ZYDIS_ISA_EXT_SERIALIZE:
+	case ZYDIS_ISA_EXT_TSX_LDTRK:
+	case ZYDIS_ISA_EXT_UINTR:
+	case ZYDIS_ISA_EXT_ENQCMD:
+	case ZYDIS_ISA_EXT_WAITPKG:
+	case ZYDIS_ISA_EXT_KEYLOCKER:
+	case ZYDIS_ISA_EXT_KEYLOCKER_WIDE:
+	case ZYDIS_ISA_EXT_HRESET:
+	case ZYDIS_ISA_EXT_SNP:
+	case ZYDIS_ISA_EXT_AMD_INVLPGB:
+	case ZYDIS_ISA_EXT_MCOMMIT:
+	case ZYDIS_ISA_EXT_PADLOCK:
+	case ZYDIS_ISA_EXT_CLDEMOTE:
+	case ZYDIS_ISA_EXT_VMFUNC:
+	case ZYDIS_ISA_EXT_XSAVES:
+	case ZYDIS_ISA_EXT_TDX: return true;
 	default:
 		return z->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX ||
 		       z->encoding == ZYDIS_INSTRUCTION_ENCODING_MVEX ||
@@ -90,13 +119,12 @@ static bool differs_on_purpose(const ZydisDecodedInstruction *z)
 static bool amd_differs(const ZydisDecodedInstruction *z)
 {
 	switch (z->mnemonic) {
-	case ZYDIS_MNEMONIC_UD0: case ZYDIS_MNEMONIC_UD1:
-	case ZYDIS_MNEMONIC_CLZERO: case ZYDIS_MNEMONIC_RDPRU:
-		return true;
-	case ZYDIS_MNEMONIC_NOP:
-		return z->opcode_map == ZYDIS_OPCODE_MAP_0F && z->opcode == 0x0d;
-	default:
-		return false;
+	case ZYDIS_MNEMONIC_UD0:
+	case ZYDIS_MNEMONIC_UD1:
+	case ZYDIS_MNEMONIC_CLZERO:
+	case ZYDIS_MNEMONIC_RDPRU: return true;
+	case ZYDIS_MNEMONIC_NOP: return z->opcode_map == ZYDIS_OPCODE_MAP_0F && z->opcode == 0x0d;
+	default: return false;
 	}
 }
 
@@ -130,9 +158,9 @@ static bool check(ZydisDecoder *d, uint32_t mode, const uint8_t *b, struct tally
 	}
 	/* VEX beyond general registers: only the length counts, and only where it exists. */
 	if ((valid && r != DECODE_OK && (differs_on_purpose(&z) || amd_differs(&z))) ||
-	    ((i.flags & INSN_VEX) && (!valid || z.meta.isa_ext == ZYDIS_ISA_EXT_KNC ||
-				      z.meta.isa_ext == ZYDIS_ISA_EXT_KNCE ||
-				      z.meta.isa_ext == ZYDIS_ISA_EXT_KNCV))) {
+	    ((i.flags & INSN_VEX) &&
+	     (!valid || z.meta.isa_ext == ZYDIS_ISA_EXT_KNC ||
+	      z.meta.isa_ext == ZYDIS_ISA_EXT_KNCE || z.meta.isa_ext == ZYDIS_ISA_EXT_KNCV))) {
 		tally->excused++;
 		return true;
 	}
@@ -166,12 +194,14 @@ static void run_mode(ZydisMachineMode machine, ZydisStackWidth width, uint32_t m
 
 static void lengths_and_validity_equal_zydis_in_16_bit_mode(void **state)
 {
-	run_mode(ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16, MODE_16 | MODE_PROT | MODE_AMD);
+	run_mode(ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16,
+		 MODE_16 | MODE_PROT | MODE_AMD);
 }
 
 static void lengths_and_validity_equal_zydis_in_32_bit_mode(void **state)
 {
-	run_mode(ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32, MODE_32 | MODE_PROT | MODE_AMD);
+	run_mode(ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32,
+		 MODE_32 | MODE_PROT | MODE_AMD);
 }
 
 static void lengths_and_validity_equal_zydis_in_64_bit_mode(void **state)

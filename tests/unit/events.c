@@ -274,8 +274,10 @@ static void subscription_survives_a_new_hub(void **state)
 {
 	struct rig *rig = *state;
 	char endpoint[128];
-	struct mobo_bus_options opt = {
-		.endpoint = endpoint, .role = MOBO__V1__ROLE__OBSERVER, .name = "o", .reconnect = true};
+	struct mobo_bus_options opt = {.endpoint = endpoint,
+				       .role = MOBO__V1__ROLE__OBSERVER,
+				       .name = "o",
+				       .reconnect = true};
 	struct follower_test *f = calloc(1, sizeof(*f));
 	struct mobo_bus *bus;
 

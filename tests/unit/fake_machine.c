@@ -84,18 +84,10 @@ int main(int argc, char **argv)
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (c) {
-		case 'f':
-			folder = optarg;
-			break;
-		case 'n':
-			name = optarg;
-			break;
-		case 't':
-			transient = true;
-			break;
-		case 'p':
-			state = MOBO__V1__MACHINE_STATE__PAUSED;
-			break;
+		case 'f': folder = optarg; break;
+		case 'n': name = optarg; break;
+		case 't': transient = true; break;
+		case 'p': state = MOBO__V1__MACHINE_STATE__PAUSED; break;
 		}
 	}
 	if (strncmp(name, "fail", 4) == 0) {

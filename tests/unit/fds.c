@@ -43,8 +43,7 @@ static void *redeem_thread(void *arg)
 	return NULL;
 }
 
-static int redeem(struct rig *rig, struct mobo_bus *bus, const uint8_t *ticket,
-		  struct redeeming *r)
+static int redeem(struct rig *rig, struct mobo_bus *bus, const uint8_t *ticket, struct redeeming *r)
 {
 	pthread_t thread;
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A hub among strangers: garbage, oversized messages, peers that stop reading, floods, an idle loop. */
+/* A hub among strangers: garbage, oversized messages, peers that stop reading, floods, an idle
+ * loop. */
 #include "bus_rig.h"
 
 #include <fcntl.h>
@@ -42,7 +43,8 @@ static void garbage_is_dropped(void **state)
 {
 	struct rig *rig = *state;
 	void *ctx = zmq_ctx_new();
-	void *dealer = raw_socket(rig, ctx, ZMQ_DEALER, "rpc"), *push = raw_socket(rig, ctx, ZMQ_PUSH, "log");
+	void *dealer = raw_socket(rig, ctx, ZMQ_DEALER, "rpc"),
+	     *push = raw_socket(rig, ctx, ZMQ_PUSH, "log");
 	uint8_t junk[3000];
 
 	srand(1);
@@ -59,7 +61,8 @@ static void garbage_is_dropped(void **state)
 				memcpy(junk, "\x08\x01\x10", 3); /* a header may begin so */
 				junk[3] = i % 9;
 			}
-			zmq_send(i & 4 ? dealer : push, junk, len, k + 1 < frames ? ZMQ_SNDMORE : 0);
+			zmq_send(i & 4 ? dealer : push, junk, len,
+				 k + 1 < frames ? ZMQ_SNDMORE : 0);
 		}
 		rig_turn(rig, 0);
 	}
@@ -296,7 +299,8 @@ static void heartbeats_find_a_silent_client(void **state)
 static void files_are_private(void **state)
 {
 	struct rig *rig = *state;
-	static const char *const files[] = {"operator.token", "observer.token", "device.token", "lock"};
+	static const char *const files[] = {"operator.token", "observer.token", "device.token",
+					    "lock"};
 	struct stat st;
 	char path[128];
 

@@ -275,7 +275,8 @@ static void tiny_counts_do_not_flood(void **state)
 
 static void refresh_bit_toggles(void **state)
 {
-	assert_int_not_equal(i8254_read(&pit, 0x61, 0) & 0x10, i8254_read(&pit, 0x61, 15100) & 0x10);
+	assert_int_not_equal(i8254_read(&pit, 0x61, 0) & 0x10,
+			     i8254_read(&pit, 0x61, 15100) & 0x10);
 }
 
 int main(void)

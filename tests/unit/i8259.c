@@ -230,7 +230,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(edge_is_latched_until_acknowledged, setup),
 		cmocka_unit_test_setup(line_that_drops_gives_spurious_ir7, setup),
-		cmocka_unit_test_setup(slave_line_that_drops_gives_spurious_ir7_of_the_master, setup),
+		cmocka_unit_test_setup(slave_line_that_drops_gives_spurious_ir7_of_the_master,
+				       setup),
 		cmocka_unit_test_setup(slave_goes_through_the_cascade, setup),
 		cmocka_unit_test_setup(higher_priority_nests_and_lower_waits, setup),
 		cmocka_unit_test_setup(fully_nested_blocks_the_slave_but_special_mode_does_not,

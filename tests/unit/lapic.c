@@ -60,15 +60,9 @@ static void op_signal(struct lapic *l, enum lapic_signal what, uint8_t vector)
 	unsigned i = index_of(l);
 
 	switch (what) {
-	case LAPIC_SIGNAL_IRQ:
-		n_irq[i]++;
-		break;
-	case LAPIC_SIGNAL_NMI:
-		n_nmi[i]++;
-		break;
-	case LAPIC_SIGNAL_INIT:
-		n_init[i]++;
-		break;
+	case LAPIC_SIGNAL_IRQ: n_irq[i]++; break;
+	case LAPIC_SIGNAL_NMI: n_nmi[i]++; break;
+	case LAPIC_SIGNAL_INIT: n_init[i]++; break;
 	case LAPIC_SIGNAL_STARTUP:
 		n_sipi[i]++;
 		sipi_vector = vector;
@@ -106,7 +100,7 @@ static int setup(void **state)
 	memset(n_init, 0, sizeof(n_init));
 	memset(n_sipi, 0, sizeof(n_sipi));
 	eoi_vector = -1;
-	bus = (struct apic_bus){ .n = N };
+	bus = (struct apic_bus){.n = N};
 	for (unsigned i = 0; i < N; i++) {
 		apic[i].ops = &ops;
 		bus.cpu[i] = &apic[i];
@@ -128,7 +122,7 @@ static uint32_t rd(unsigned i, uint32_t offset)
 
 static int fixed(unsigned dest, uint8_t vector)
 {
-	return apic_bus_deliver(&bus, &(struct apic_msg){ .dest = dest, .vector = vector });
+	return apic_bus_deliver(&bus, &(struct apic_msg){.dest = dest, .vector = vector});
 }
 
 static bool x2(unsigned i)
@@ -164,7 +158,7 @@ static void priorities_follow_tpr_and_isr(void **state)
 	lapic_cr8_write(&apic[0], 3);
 	assert_int_equal(rd(0, 0x80), 0x30);
 	assert_int_equal(lapic_ack(&apic[0]), 0x45);
-	assert_int_equal(rd(0, 0xa0), 0x40); /* PPR */
+	assert_int_equal(rd(0, 0xa0), 0x40);	       /* PPR */
 	assert_int_equal(lapic_pending(&apic[0]), -1); /* 0x41: same class */
 	assert_int_equal(fixed(0, 0x51), 1);
 	assert_int_equal(lapic_ack(&apic[0]), 0x51);
@@ -178,7 +172,7 @@ static void priorities_follow_tpr_and_isr(void **state)
 
 static void eoi_of_a_level_interrupt_is_broadcast(void **state)
 {
-	apic_bus_deliver(&bus, &(struct apic_msg){ .dest = 0, .vector = 0x61, .level = true });
+	apic_bus_deliver(&bus, &(struct apic_msg){.dest = 0, .vector = 0x61, .level = true});
 	assert_int_equal(rd(0, 0x1b0), 1 << 1); /* TMR */
 	lapic_ack(&apic[0]);
 	wr(0, 0xb0, 0);
@@ -199,14 +193,14 @@ static void software_disable_refuses_fixed_and_masks_lvt(void **state)
 	assert_int_equal(rd(0, 0x320), 0x10030);
 	wr(0, 0x320, 0x30);
 	assert_int_equal(rd(0, 0x320), 0x10030); /* the mask cannot be cleared */
-	assert_int_equal(apic_bus_deliver(&bus, &(struct apic_msg){ .dest = 0, .mode = APIC_NMI }),
+	assert_int_equal(apic_bus_deliver(&bus, &(struct apic_msg){.dest = 0, .mode = APIC_NMI}),
 			 1);
 	assert_int_equal(n_nmi[0], 1);
 }
 
 static void flat_and_cluster_destinations(void **state)
 {
-	struct apic_msg m = { .vector = 0x50, .logical = true };
+	struct apic_msg m = {.vector = 0x50, .logical = true};
 
 	for (unsigned i = 0; i < N; i++) {
 		wr(i, 0xd0, 1u << (24 + i));
@@ -235,7 +229,7 @@ static void flat_and_cluster_destinations(void **state)
 
 static void lowest_priority_goes_to_the_idlest(void **state)
 {
-	struct apic_msg m = { .dest = 0xff, .vector = 0x90, .mode = APIC_LOWEST, .logical = true };
+	struct apic_msg m = {.dest = 0xff, .vector = 0x90, .mode = APIC_LOWEST, .logical = true};
 
 	wr(0, 0x80, 0x20);
 	wr(1, 0x80, 0x10);
@@ -329,7 +323,7 @@ static void one_shot_timer_divides(void **state)
 
 static void divide_table(void **state)
 {
-	static const unsigned divide[] = { 2, 4, 8, 16, 32, 64, 128, 1 };
+	static const unsigned divide[] = {2, 4, 8, 16, 32, 64, 128, 1};
 
 	for (unsigned k = 0; k < 8; k++) {
 		wr(0, 0x3e0, (k & 3) | (k & 4) << 1);
@@ -425,7 +419,7 @@ static void base_msr_transitions(void **state)
 	const uint64_t off = LAPIC_BASE, on = off | APIC_BASE_EN, ext = on | APIC_BASE_EXTD;
 
 	assert_false(lapic_msr_write(&apic[1], 0x1b, off | APIC_BASE_EXTD)); /* invalid */
-	assert_false(lapic_msr_write(&apic[1], 0x1b, on | 1)); /* reserved */
+	assert_false(lapic_msr_write(&apic[1], 0x1b, on | 1));		     /* reserved */
 	assert_false(lapic_msr_write(&apic[1], 0x1b, on | 1ull << 50));
 	assert_true(lapic_msr_write(&apic[1], 0x1b, ext));
 	assert_false(lapic_msr_write(&apic[1], 0x1b, on)); /* only through disabled */
@@ -448,12 +442,12 @@ static void x2apic_registers(void **state)
 	assert_true(lapic_msr_read(&apic[2], 0x802, &val));
 	assert_int_equal(val, 2);
 	assert_true(lapic_msr_read(&apic[2], 0x80d, &val));
-	assert_int_equal(val, 1 << 2); /* LDR: cluster 0, bit 2 */
+	assert_int_equal(val, 1 << 2);			   /* LDR: cluster 0, bit 2 */
 	assert_false(lapic_msr_write(&apic[2], 0x802, 0)); /* read only */
 	assert_false(lapic_msr_write(&apic[2], 0x80d, 0));
 	assert_false(lapic_msr_read(&apic[2], 0x80e, &val)); /* no DFR */
 	assert_false(lapic_msr_read(&apic[2], 0x80b, &val)); /* write only */
-	assert_false(lapic_msr_write(&apic[2], 0x80b, 1)); /* EOI takes 0 */
+	assert_false(lapic_msr_write(&apic[2], 0x80b, 1));   /* EOI takes 0 */
 	assert_true(lapic_msr_write(&apic[2], 0x80b, 0));
 	assert_false(lapic_msr_write(&apic[2], 0x808, 0x100)); /* reserved bits */
 	assert_true(lapic_msr_write(&apic[2], 0x808, 0x20));

@@ -61,19 +61,20 @@ static void empty_file_gives_defaults(void **state)
 
 static void values_are_read(void **state)
 {
-	Mobo__V1__Settings *s = parse("# comment\n"
-				      "\n"
-				      "memory=512M\r\n"
-				      "  cpu.count = 4  \n"
-				      "name = deb-12.x\n"
-				      "kernel.append = console=ttyS0 root=/dev/sda1 # not a comment\n"
-				      "description = \"  a \\\"b\\\" \\\\ \"  # a comment\n"
-				      "disk.2.file = images/a b.qcow2\n"
-				      "disk.2.type = cdrom\n"
-				      "disk.0.readonly = on\n"
-				      "external_devices = no\n"
-				      "serial.1.backend = file:out.log\n"
-				      "boot = cdrom");
+	Mobo__V1__Settings *s =
+		parse("# comment\n"
+		      "\n"
+		      "memory=512M\r\n"
+		      "  cpu.count = 4  \n"
+		      "name = deb-12.x\n"
+		      "kernel.append = console=ttyS0 root=/dev/sda1 # not a comment\n"
+		      "description = \"  a \\\"b\\\" \\\\ \"  # a comment\n"
+		      "disk.2.file = images/a b.qcow2\n"
+		      "disk.2.type = cdrom\n"
+		      "disk.0.readonly = on\n"
+		      "external_devices = no\n"
+		      "serial.1.backend = file:out.log\n"
+		      "boot = cdrom");
 
 	assert_int_equal(s->memory, 512 << 20);
 	assert_int_equal(s->cpu->count, 4);
@@ -104,7 +105,8 @@ static void errors_name_line_and_way_out(void **state)
 	refused("disk.4.file = x\n", "unknown key");
 	refused("disk.00.file = x\n", "unknown key");
 	refused("disk.-1.file = x\n", "unknown key");
-	refused("memory = 1G\n# x\nmemory = 2G\n", "f:3: \"memory\" is set twice; the first time in line 1");
+	refused("memory = 1G\n# x\nmemory = 2G\n",
+		"f:3: \"memory\" is set twice; the first time in line 1");
 	refused("memory = lots\n", "f:1: memory: \"lots\" is not a size");
 	refused("memory = 1Q\n", "not a size");
 	refused("memory = -1\n", "not a size");
@@ -246,8 +248,9 @@ static void bad_change_changes_nothing(void **state)
 
 static void odd_texts_survive_the_file(void **state)
 {
-	static const char *const texts[] = {"",	     " lead", "trail ", "\"quoted\"", "a\\b", "# no comment",
-					    "a = b", "\t",    "\"",	"ünïcödé"};
+	static const char *const texts[] = {"",	    " lead",	    "trail ", "\"quoted\"",
+					    "a\\b", "# no comment", "a = b",  "\t",
+					    "\"",   "ünïcödé"};
 	Mobo__V1__Settings *s;
 
 	write_file("memory = 1G\n");
@@ -330,7 +333,8 @@ static void sizes_both_ways(void **state)
 	static const struct {
 		const char *text;
 		uint64_t size;
-	} good[] = {{"0", 0}, {"1", 1}, {"1K", 1024}, {"1536M", 1536ull << 20}, {"3T", 3ull << 40}, {"17", 17}};
+	} good[] = {{"0", 0},		{"1", 1},  {"1K", 1024}, {"1536M", 1536ull << 20},
+		    {"3T", 3ull << 40}, {"17", 17}};
 	char text[24];
 	uint64_t v;
 
@@ -360,8 +364,9 @@ static void paths_are_relative_to_the_folder(void **state)
 /* Whatever the bytes are: an answer, no crash; what is accepted reads the same again. */
 static void random_files_do_no_harm(void **state)
 {
-	static const char seed_text[] = "# c\nmemory = 1G\ncpu.count = 2\ndisk.3.file = \"a b\" # x\n"
-					"kernel.append = a=b c\nserial.0.backend = pty\nboot = disk\n";
+	static const char seed_text[] =
+		"# c\nmemory = 1G\ncpu.count = 2\ndisk.3.file = \"a b\" # x\n"
+		"kernel.append = a=b c\nserial.0.backend = pty\nboot = disk\n";
 	char text[sizeof(seed_text) + 64];
 	struct mobo_error err;
 	Mobo__V1__Settings *s;
@@ -376,12 +381,8 @@ static void random_files_do_no_harm(void **state)
 			size_t at = (size_t)rand() % len;
 
 			switch (rand() % 4) {
-			case 0:
-				text[at] = (char)rand();
-				break;
-			case 1:
-				text[at] = "=\n\"#\\.09 "[rand() % 9];
-				break;
+			case 0: text[at] = (char)rand(); break;
+			case 1: text[at] = "=\n\"#\\.09 "[rand() % 9]; break;
 			case 2:
 				memmove(text + at, text + at + 1, len - at - 1);
 				len--;

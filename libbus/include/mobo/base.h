@@ -7,17 +7,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MOBO_ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
-#define MOBO_MIN(a, b) ((a) < (b) ? (a) : (b))
-#define MOBO_MAX(a, b) ((a) > (b) ? (a) : (b))
-#define MOBO_CONTAINER_OF(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+#define MOBO_ARRAY_LEN(a)		     (sizeof(a) / sizeof((a)[0]))
+#define MOBO_MIN(a, b)			     ((a) < (b) ? (a) : (b))
+#define MOBO_MAX(a, b)			     ((a) > (b) ? (a) : (b))
+#define MOBO_CONTAINER_OF(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 
 /* Our own bug: always on. Never over a value that a guest, a client or a file chooses. */
-#define MOBO_ASSERT(cond)                                                                          \
-	do {                                                                                       \
-		if (__builtin_expect(!(cond), 0)) {                                                \
-			mobo_assert_failed(#cond, __FILE__, __LINE__);                             \
-		}                                                                                  \
+#define MOBO_ASSERT(cond)                                              \
+	do {                                                           \
+		if (__builtin_expect(!(cond), 0)) {                    \
+			mobo_assert_failed(#cond, __FILE__, __LINE__); \
+		}                                                      \
 	} while (0)
 
 _Noreturn void mobo_assert_failed(const char *cond, const char *file, int line);
@@ -45,9 +45,9 @@ uint64_t mobo_monotonic_ns(void);
  */
 enum mobo_dir {
 	MOBO_DIR_RUNTIME, /* $XDG_RUNTIME_DIR/mobo: sockets */
-	MOBO_DIR_DATA, /* $XDG_DATA_HOME/mobo: machines */
-	MOBO_DIR_STATE, /* $XDG_STATE_HOME/mobo: the index */
-	MOBO_DIR_CACHE, /* $XDG_CACHE_HOME/mobo */
+	MOBO_DIR_DATA,	  /* $XDG_DATA_HOME/mobo: machines */
+	MOBO_DIR_STATE,	  /* $XDG_STATE_HOME/mobo: the index */
+	MOBO_DIR_CACHE,	  /* $XDG_CACHE_HOME/mobo */
 	MOBO_DIR_CONFIG,
 };
 const char *mobo_dir(enum mobo_dir which, struct mobo_error *err);

@@ -65,8 +65,8 @@ struct mobo_bus_options {
 	Mobo__V1__Role role;
 	const char *name;
 	const char *token; /* or NULL: the token file of the role beside the endpoint is read */
-	/* Reconnect by itself, HELLO again, when the hub was restarted. false: disconnected is final
-	 * (a sandboxed process cannot open sockets). */
+	/* Reconnect by itself, HELLO again, when the hub was restarted. false: disconnected is
+	 * final (a sandboxed process cannot open sockets). */
 	bool reconnect;
 	void (*connected)(void *arg, const Mobo__V1__Welcome *welcome); /* each time; may be NULL */
 	void (*disconnected)(void *arg); /* heartbeats missed; may be NULL */
@@ -111,7 +111,7 @@ struct mobo_event {
 	const char *topic;
 	uint64_t hseq, tseq, ts_ns;
 	const ProtobufCMessage *body; /* NULL where the type is unknown here */
-	bool replayed; /* from Snapshot */
+	bool replayed;		      /* from Snapshot */
 	bool lost; /* a gap was found before this one: events of this topic are missing */
 };
 /*
@@ -148,9 +148,10 @@ bool mobo_hub_default_policy(Mobo__V1__Role role, const char *name, uint32_t typ
 
 struct mobo_hub_options {
 	const char *name; /* in Welcome and in topics */
-	const char *dir; /* 0700; sockets rpc, pub, log, fd and token files are made here */
+	const char *dir;  /* 0700; sockets rpc, pub, log, fd and token files are made here */
 	uint64_t (*now_ns)(void *arg); /* for Hdr.ts_ns; NULL: wall clock */
-	mobo_hub_policy *policy; /* NULL: everything to OPERATOR and ADMIN, devices their own events */
+	mobo_hub_policy
+		*policy; /* NULL: everything to OPERATOR and ADMIN, devices their own events */
 	/* Tokens: a spawned child's is added with mobo_hub_expect(); role files operator.token,
 	 * observer.token are written by the hub, 0600. */
 	void (*joined)(void *arg, uint32_t node, const Mobo__V1__Hello *hello);
@@ -195,7 +196,8 @@ int mobo_hub_ticket(struct mobo_hub *hub, const char *const *names, const int *f
 		    uint8_t ticket[MOBO_TICKET_LEN]);
 unsigned mobo_hub_members(const struct mobo_hub *hub); /* besides itself */
 
-/* Where a hub's sockets live: "<runtime dir>/registry" or "<runtime dir>/vm/<name>". 0 or -errno. */
+/* Where a hub's sockets live: "<runtime dir>/registry" or "<runtime dir>/vm/<name>". 0 or -errno.
+ */
 int mobo_hub_dir(char *path, size_t len, const char *machine_or_null, struct mobo_error *err);
 
 #endif

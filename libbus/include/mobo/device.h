@@ -22,16 +22,16 @@ struct mobo_reg;
 
 /* How an access to a register or region travels (BUS.md section 5). */
 enum mobo_attr {
-	MOBO_SYNC, /* round trip; default */
-	MOBO_POSTED, /* writes queue up, the vCPU continues; reads are SYNC */
+	MOBO_SYNC,     /* round trip; default */
+	MOBO_POSTED,   /* writes queue up, the vCPU continues; reads are SYNC */
 	MOBO_DOORBELL, /* writes wake the device, the vCPU continues; only the last value counts */
-	MOBO_SHADOW, /* reads come from the shadow bytes (mobo_dev_shadow), writes are SYNC */
-	MOBO_CONST, /* reads come from the shadow bytes, writes are ignored */
+	MOBO_SHADOW,   /* reads come from the shadow bytes (mobo_dev_shadow), writes are SYNC */
+	MOBO_CONST,    /* reads come from the shadow bytes, writes are ignored */
 };
 
 enum mobo_region_kind {
-	MOBO_REGION_PIO, /* ports base..base+len-1 */
-	MOBO_REGION_MMIO, /* guest-physical */
+	MOBO_REGION_PIO,    /* ports base..base+len-1 */
+	MOBO_REGION_MMIO,   /* guest-physical */
 	MOBO_REGION_BAR_IO, /* PCI base address register `bar` of function `fn` */
 	MOBO_REGION_BAR_MEM,
 	MOBO_REGION_BAR_PREFETCH,
@@ -62,9 +62,9 @@ struct mobo_region {
 	uint8_t bar;
 	uint8_t priority; /* of overlapping ranges the higher wins; RAM is 0, chips 1 and up */
 	/*
-	 * DIRECT memory: "ram" (guest RAM at the same address), "mem" (the chip's memory object), or
-	 * NULL. What is reachable now is in the map word: mobo_dev_map(). overlay: where the map word
-	 * lets nothing through, what lies below is reached instead of the hooks.
+	 * DIRECT memory: "ram" (guest RAM at the same address), "mem" (the chip's memory object),
+	 * or NULL. What is reachable now is in the map word: mobo_dev_map(). overlay: where the map
+	 * word lets nothing through, what lies below is reached instead of the hooks.
 	 */
 	const char *direct;
 	bool overlay;
@@ -77,11 +77,11 @@ struct mobo_region {
 
 /* Interrupt lines and other wires out of the chip. */
 enum mobo_line_kind {
-	MOBO_LINE_ISA, /* n: IRQ 0-15, into the 8259s and the I/O APIC */
-	MOBO_LINE_GSI, /* n: I/O APIC input */
+	MOBO_LINE_ISA,	/* n: IRQ 0-15, into the 8259s and the I/O APIC */
+	MOBO_LINE_GSI,	/* n: I/O APIC input */
 	MOBO_LINE_INTX, /* n: PCI function index; pin from its config space */
 	MOBO_LINE_NMI,
-	MOBO_LINE_A20, /* level 1: address bit 20 passes; wired OR of all A20 lines */
+	MOBO_LINE_A20,	/* level 1: address bit 20 passes; wired OR of all A20 lines */
 	MOBO_LINE_INIT, /* pulse: INIT to the boot CPU (port 92, i8042 FE) */
 };
 struct mobo_line {
@@ -98,9 +98,9 @@ struct mobo_pci_config {
 struct mobo_pci_function {
 	uint8_t device, function; /* fixed slot, or device = MOBO_PCI_ANY */
 	uint16_t vendor_id, device_id, subsystem_vendor_id, subsystem_id;
-	uint32_t class_code; /* 24 bits: class, subclass, interface */
+	uint32_t class_code;			      /* 24 bits: class, subclass, interface */
 	uint8_t revision, header_type, interrupt_pin; /* pin 1 = INTA#, 0 = none */
-	const struct mobo_pci_config *config; /* more writable or preset bytes */
+	const struct mobo_pci_config *config;	      /* more writable or preset bytes */
 	unsigned n_config;
 	/* Engine-side roles: PIRQ routing registers at this offset (PIIX3: 0x60), or 0. */
 	uint8_t pirq_offset;
@@ -121,7 +121,7 @@ struct mobo_reg {
 	const char *name; /* as in the datasheet */
 	uint16_t region;
 	uint32_t offset;
-	uint8_t width; /* bytes: 1, 2, 4, 8 */
+	uint8_t width;	  /* bytes: 1, 2, 4, 8 */
 	uint32_t storage; /* offsetof in the chip's state, or MOBO_NO_STORAGE */
 	uint64_t write_mask;
 	mobo_reg_read *read;
@@ -139,11 +139,15 @@ struct mobo_field {
 	uint32_t count;
 	uint16_t since; /* state version that added it */
 };
-#define MOBO_FIELD(type, member)                                                                   \
-	{ #member, offsetof(type, member), sizeof(((type *)0)->member), 1, 1 }
-#define MOBO_FIELD_ARRAY(type, member)                                                             \
-	{ #member, offsetof(type, member), sizeof(((type *)0)->member[0]),                         \
-	  sizeof(((type *)0)->member) / sizeof(((type *)0)->member[0]), 1 }
+#define MOBO_FIELD(type, member)                                                   \
+	{                                                                          \
+#member, offsetof(type, member), sizeof(((type *)0)->member), 1, 1 \
+	}
+#define MOBO_FIELD_ARRAY(type, member)                                                  \
+	{                                                                               \
+#member, offsetof(type, member), sizeof(((type *)0)->member[0]),        \
+			sizeof(((type *)0)->member) / sizeof(((type *)0)->member[0]), 1 \
+	}
 
 /* What the chip should do when its process dies and is started again. */
 enum mobo_restart {
@@ -156,7 +160,8 @@ struct mobo_input {
 	enum { MOBO_INPUT_KEY, MOBO_INPUT_BUTTON, MOBO_INPUT_REL, MOBO_INPUT_WHEEL } kind;
 	uint16_t code; /* KEY_*, BTN_* */
 	bool down;
-	int32_t dx, dy, dz; /* REL: right and down positive; WHEEL: dz, away from the user positive */
+	int32_t dx, dy,
+		dz; /* REL: right and down positive; WHEEL: dz, away from the user positive */
 };
 
 /*
@@ -168,8 +173,9 @@ struct mobo_chip_class {
 	const char *description;
 	uint16_t state_version;
 	enum mobo_restart restart;
-	size_t state_size; /* struct <chip>_state: guest-visible, no pointers, kept in the journal */
-	size_t priv_size; /* host side: fds, caches; zeroed at start */
+	size_t state_size; /* struct <chip>_state: guest-visible, no pointers, kept in the journal
+			    */
+	size_t priv_size;  /* host side: fds, caches; zeroed at start */
 	const struct mobo_region *regions;
 	unsigned n_regions;
 	const struct mobo_line *lines;
@@ -181,13 +187,15 @@ struct mobo_chip_class {
 	const struct mobo_field *fields;
 	unsigned n_fields;
 	/*
-	 * First hook, before anything is claimed: read mobo_dev_config(), take mobo_dev_fd()s, replace
-	 * regions or lines that depend on the configuration (mobo_dev_set_region() ...). 0 or -errno
-	 * with mobo_dev_error() called. Files may be read here; later the sandbox is closed.
+	 * First hook, before anything is claimed: read mobo_dev_config(), take mobo_dev_fd()s,
+	 * replace regions or lines that depend on the configuration (mobo_dev_set_region() ...). 0
+	 * or -errno with mobo_dev_error() called. Files may be read here; later the sandbox is
+	 * closed.
 	 */
 	int (*init)(struct mobo_dev *d);
 	void (*finish)(struct mobo_dev *d); /* flush what must be flushed; the machine is stopped */
-	void (*reset)(struct mobo_dev *d); /* power-on or RESET#: state to defaults, lines lowered */
+	void (*reset)(
+		struct mobo_dev *d); /* power-on or RESET#: state to defaults, lines lowered */
 	/* Virtual time stops (after the last access) / goes on. Stop sources from outside. */
 	void (*pause)(struct mobo_dev *d);
 	void (*resume)(struct mobo_dev *d);
@@ -203,9 +211,9 @@ struct mobo_chip_class {
 	void (*stream_writable)(struct mobo_dev *d, unsigned stream);
 	/* A watched host fd became readable: completions of the chip's own workers (eventfd). */
 	void (*fd_ready)(struct mobo_dev *d, int fd);
-	/* Removable medium: its fds replaced those under "media<slot>..." and "unit<slot>...."; none
-	 * left: ejected. A hook that refuses gets the old ones back. force: even when
-	 * the guest locked it. 0, -EBUSY (locked) or -errno. */
+	/* Removable medium: its fds replaced those under "media<slot>..." and "unit<slot>....";
+	 * none left: ejected. A hook that refuses gets the old ones back. force: even when the
+	 * guest locked it. 0, -EBUSY (locked) or -errno. */
 	int (*media)(struct mobo_dev *d, unsigned slot, bool force);
 	/* Control verb that only this class knows ("power-button"): 0, -errno, -ENOSYS. */
 	int (*command)(struct mobo_dev *d, const char *verb, const char *arg);
@@ -281,10 +289,10 @@ void mobo_dev_guest_error(struct mobo_dev *d, const char *what);
 
 /* main() of a chip's process. */
 int mobo_chip_main(const struct mobo_chip_class *cls, int argc, char **argv);
-#define MOBO_CHIP_MAIN(cls)                                                                        \
-	int main(int argc, char **argv)                                                            \
-	{                                                                                          \
-		return mobo_chip_main(&(cls), argc, argv);                                         \
+#define MOBO_CHIP_MAIN(cls)                                \
+	int main(int argc, char **argv)                    \
+	{                                                  \
+		return mobo_chip_main(&(cls), argc, argv); \
 	}
 
 #endif

@@ -8,11 +8,11 @@
  *   mobo_image_create_from_fds()  descriptors -> an image that reads and writes
  * Descriptors may travel to another process in between; the locks travel with them.
  *
- * What a crash can do. A completed write is in the page cache with its metadata, so the death of the
- * process loses nothing; clusters that were set aside and not used yet leak. When the host loses
- * power the metadata is consistent too, and what was written before the last mobo_image_flush() is
- * there; only a cluster copied up from a backing file or an internal snapshot in the last moments
- * may be torn.
+ * What a crash can do. A completed write is in the page cache with its metadata, so the death of
+ * the process loses nothing; clusters that were set aside and not used yet leak. When the host
+ * loses power the metadata is consistent too, and what was written before the last
+ * mobo_image_flush() is there; only a cluster copied up from a backing file or an internal snapshot
+ * in the last moments may be torn.
  *
  * An image is used by one thread at a time. All calls block. Offsets and lengths are bytes.
  */

@@ -61,12 +61,13 @@ void mobo_kick_wait(struct mobo_machine_page *page, unsigned cpu, uint64_t deadl
 /* -- Engine side of one channel -- */
 struct mobo_io_engine {
 	struct mobo_ioch *ch;
-	int bell_fd; /* eventfd that wakes the device */
+	int bell_fd;	 /* eventfd that wakes the device */
 	unsigned n_cpus; /* host CPUs that may spin; 1: never spin */
 	/* The vCPU may be asked to give up waiting (machine resets or stops): returns true then. */
 	bool (*give_up)(void *arg, unsigned vcpu);
 	void *give_up_arg;
-	/* While it waits the vCPU must answer shoot-downs of others: called now and then. May be NULL. */
+	/* While it waits the vCPU must answer shoot-downs of others: called now and then. May be
+	 * NULL. */
 	void (*idle)(void *arg, unsigned vcpu);
 	/* Virtual clock for the stamps in requests; NULL: the device takes the time itself. */
 	const struct mobo_machine_page *page;

@@ -13,8 +13,8 @@
  *     posted_upto, and the device drains the posted ring up to there first.
  *  O2 posted writes of different vCPUs are executed in ticket order.
  *  O3 posted writes to different devices are unordered until a synchronous access.
- *  O5 device stores to RAM, shadow registers, map words, irq words, then rep.seq: an engine that saw
- *     rep.seq sees all of them.
+ *  O5 device stores to RAM, shadow registers, map words, irq words, then rep.seq: an engine that
+ * saw rep.seq sees all of them.
  */
 #ifndef MOBO_IOCH_H
 #define MOBO_IOCH_H
@@ -31,7 +31,7 @@ enum {
 	MOBO_IOCH_POSTED = 1024, /* entries of the posted ring, a power of two */
 	MOBO_IOCH_BOUNCE = 4096, /* bytes of string data a mailbox carries */
 	MOBO_IOCH_SHADOW = 4096, /* bytes of shadow registers, all regions together */
-	MOBO_IOCH_LINES = 64, /* interrupt lines and wires */
+	MOBO_IOCH_LINES = 64,	 /* interrupt lines and wires */
 };
 
 enum mobo_io_op {
@@ -39,7 +39,8 @@ enum mobo_io_op {
 	MOBO_IO_WRITE,
 	MOBO_IO_READ_STRING, /* count elements of size bytes into the bounce area */
 	MOBO_IO_WRITE_STRING,
-	MOBO_IO_PCI_CONFIG, /* a byte range that the function asked for was written; addr = offset */
+	MOBO_IO_PCI_CONFIG, /* a byte range that the function asked for was written; addr = offset
+			     */
 };
 
 enum mobo_peer_state { MOBO_PEER_RUNNING, MOBO_PEER_SLEEPING, MOBO_PEER_GONE };
@@ -50,10 +51,10 @@ struct mobo_io_req {
 	uint64_t data;
 	uint64_t vtime_ns;
 	uint32_t region;
-	uint32_t posted_upto; /* ring ticket: drain the entries before it first */
-	uint32_t count; /* elements of a string access */
-	uint16_t op; /* enum mobo_io_op */
-	uint16_t size; /* bytes an element: 1, 2, 4, 8 */
+	uint32_t posted_upto;	  /* ring ticket: drain the entries before it first */
+	uint32_t count;		  /* elements of a string access */
+	uint16_t op;		  /* enum mobo_io_op */
+	uint16_t size;		  /* bytes an element: 1, 2, 4, 8 */
 	_Atomic uint32_t waiting; /* the vCPU sleeps on rep.seq, or is about to: wake it */
 	uint32_t reserved[4];
 	_Atomic uint32_t seq;
@@ -62,7 +63,7 @@ struct mobo_io_req {
 /* Written by the device. A reply is complete when rep.seq == req.seq. */
 struct mobo_io_rep {
 	uint64_t data;
-	uint32_t count; /* string elements moved */
+	uint32_t count;	  /* string elements moved */
 	uint32_t map_gen; /* copy of map_gen: changed means re-read the map words */
 	uint32_t reserved[11];
 	_Atomic uint32_t seq; /* also the futex the vCPU sleeps on */
@@ -82,7 +83,7 @@ struct mobo_io_posted {
 /* A line that the device, or nobody but recovery, looks at: kept apart from the mailboxes. */
 struct mobo_io_private {
 	_Atomic uint32_t started_seq[MOBO_IOCH_VCPUS]; /* request begun: not executed again */
-	_Atomic uint32_t posted_done; /* ring consumed up to this ticket */
+	_Atomic uint32_t posted_done;		       /* ring consumed up to this ticket */
 };
 
 /* Interrupts out of the device: level is state, pulse and msi are taken (exchanged with 0). */
@@ -109,12 +110,13 @@ struct mobo_ioch {
 	/* Engine side writes. */
 	_Atomic uint32_t engine_epoch;
 	_Atomic uint32_t bus_master; /* bit per PCI function: DMA allowed */
-	_Atomic uint32_t engine_pid; /* 0: unknown; a device whose supervisor is gone stays for it */
+	_Atomic uint32_t
+		engine_pid; /* 0: unknown; a device whose supervisor is gone stays for it */
 	uint32_t pad0[9];
 	/* Device side writes. */
 	struct {
 		_Atomic uint32_t state; /* enum mobo_peer_state */
-		_Atomic uint32_t cpu; /* CPU it last ran on */
+		_Atomic uint32_t cpu;	/* CPU it last ran on */
 		_Atomic uint32_t epoch; /* 1 at first start, +1 at each restart */
 		_Atomic uint32_t map_gen;
 		uint32_t pad[12];
@@ -142,36 +144,36 @@ struct mobo_machine_page {
 	struct {
 		_Atomic uint32_t seq;
 		uint32_t running;
-		int64_t offset_ns; /* running: virtual = CLOCK_MONOTONIC + offset_ns */
+		int64_t offset_ns;  /* running: virtual = CLOCK_MONOTONIC + offset_ns */
 		uint64_t frozen_ns; /* not running: virtual = frozen_ns */
 	} clock __attribute__((aligned(64)));
 	struct {
 		_Atomic uint32_t summary; /* bit per device slot: its irq words changed */
-		_Atomic uint32_t halted; /* vCPUs that sleep on `futex` */
-		_Atomic uint32_t futex; /* +1 and wake when halted is not 0 */
+		_Atomic uint32_t halted;  /* vCPUs that sleep on `futex` */
+		_Atomic uint32_t futex;	  /* +1 and wake when halted is not 0 */
 	} kick __attribute__((aligned(64)));
-	/* On hosts of two CPUs one device at a time polls between requests: it holds this word until
-	 * the monotonic time in it. A hint, never needed for correctness. */
+	/* On hosts of two CPUs one device at a time polls between requests: it holds this word
+	 * until the monotonic time in it. A hint, never needed for correctness. */
 	_Atomic uint64_t poller_until_ns __attribute__((aligned(64)));
 };
 enum {
 	MOBO_KICK_DMA_CODE = 31, /* summary bit: some code-map dirty bit was set */
-	MOBO_KICK_SLOTS = 31, /* devices beyond share the last slot */
+	MOBO_KICK_SLOTS = 31,	 /* devices beyond share the last slot */
 };
 /* Futex bitset: bit v wakes vCPU v; devices wake any one halted vCPU through this bit. */
 #define MOBO_KICK_ANY 0x80000000u
 
 /*
- * The head of a device's journal: the memfd in which the state of its chip lives, so that it outlives
- * the process. The chip's state struct follows at MOBO_STATE_OFFSET.
+ * The head of a device's journal: the memfd in which the state of its chip lives, so that it
+ * outlives the process. The chip's state struct follows at MOBO_STATE_OFFSET.
  */
 #define MOBO_STATE_MAGIC 0x5453424du /* "MBST" */
 enum { MOBO_STATE_OFFSET = 64 };
 struct mobo_state_journal {
 	uint32_t magic;
-	uint16_t version; /* state_version of the class */
-	uint16_t offset; /* MOBO_STATE_OFFSET */
-	uint32_t size; /* of the state struct */
+	uint16_t version;	/* state_version of the class */
+	uint16_t offset;	/* MOBO_STATE_OFFSET */
+	uint32_t size;		/* of the state struct */
 	_Atomic uint32_t epoch; /* processes that had it */
 	char chip[24];
 	uint32_t reserved[6];

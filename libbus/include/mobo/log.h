@@ -10,7 +10,13 @@
 
 #include <stdint.h>
 
-enum mobo_log_level { MOBO_LOG_ERROR, MOBO_LOG_WARNING, MOBO_LOG_INFO, MOBO_LOG_DEBUG, MOBO_LOG_TRACE };
+enum mobo_log_level {
+	MOBO_LOG_ERROR,
+	MOBO_LOG_WARNING,
+	MOBO_LOG_INFO,
+	MOBO_LOG_DEBUG,
+	MOBO_LOG_TRACE
+};
 
 void mobo_log_init(const char *name);
 void mobo_log_set_level(enum mobo_log_level level); /* default info; $MOBO_LOG=debug at start */
@@ -21,16 +27,17 @@ void mobo_log_set_clock(uint64_t (*now_ns)(void *arg), void *arg);
 void mobo_log_to(void (*sink)(void *arg, enum mobo_log_level level, uint64_t ts_ns,
 			      const char *line),
 		 void *arg);
-void mobo_log(enum mobo_log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void mobo_log(enum mobo_log_level level, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
 
-#define mobo_error(...)   mobo_log(MOBO_LOG_ERROR, __VA_ARGS__)
+#define mobo_error(...)	  mobo_log(MOBO_LOG_ERROR, __VA_ARGS__)
 #define mobo_warning(...) mobo_log(MOBO_LOG_WARNING, __VA_ARGS__)
-#define mobo_info(...)    mobo_log(MOBO_LOG_INFO, __VA_ARGS__)
-#define mobo_debug(...)                                                                            \
-	do {                                                                                       \
-		if (mobo_log_level() >= MOBO_LOG_DEBUG) {                                          \
-			mobo_log(MOBO_LOG_DEBUG, __VA_ARGS__);                                     \
-		}                                                                                  \
+#define mobo_info(...)	  mobo_log(MOBO_LOG_INFO, __VA_ARGS__)
+#define mobo_debug(...)                                        \
+	do {                                                   \
+		if (mobo_log_level() >= MOBO_LOG_DEBUG) {      \
+			mobo_log(MOBO_LOG_DEBUG, __VA_ARGS__); \
+		}                                              \
 	} while (0)
 
 #endif

@@ -38,8 +38,8 @@ struct mobo_watch *mobo_loop_child(struct mobo_loop *loop, int pid,
 /* Any process ended, child or not; it is not reaped, status is -1. */
 struct mobo_watch *mobo_loop_process(struct mobo_loop *loop, int pid,
 				     void (*cb)(void *arg, int pid, int status), void *arg);
-struct mobo_watch *mobo_loop_signal(struct mobo_loop *loop, int signum, void (*cb)(void *arg, int signum),
-				    void *arg);
+struct mobo_watch *mobo_loop_signal(struct mobo_loop *loop, int signum,
+				    void (*cb)(void *arg, int signum), void *arg);
 /* Called each time before the loop sleeps; returns true to turn again without sleeping. */
 struct mobo_watch *mobo_loop_prepare(struct mobo_loop *loop, bool (*cb)(void *arg), void *arg);
 void mobo_watch_destroy(struct mobo_watch *w); /* NULL is fine */

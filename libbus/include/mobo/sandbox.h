@@ -10,7 +10,7 @@
 
 enum mobo_sandbox_flags {
 	MOBO_SANDBOX_EXEC_MEMORY = 1 << 0, /* may map its own memfds executable (CPU engine) */
-	MOBO_SANDBOX_THREADS = 1 << 1, /* may start threads after this */
+	MOBO_SANDBOX_THREADS = 1 << 1,	   /* may start threads after this */
 };
 
 /* 0 or -errno with err. Call once all files and sockets are open and all threads run. */

@@ -26,11 +26,11 @@ enum {
 /* One kind of key. "disk.N.file" stands for disk.0.file, disk.1.file ... */
 struct mobo_setting_info {
 	const char *pattern;
-	const char *type; /* "text", "number", "size", "yes/no", "a|b|c" or "path" */
+	const char *type;	   /* "text", "number", "size", "yes/no", "a|b|c" or "path" */
 	const char *default_value; /* as text; "" where empty */
-	const char *min, *max; /* "" where there is none */
+	const char *min, *max;	   /* "" where there is none */
 	const char *doc;
-	bool live; /* applies at once; else at the next start */
+	bool live;    /* applies at once; else at the next start */
 	bool is_path; /* relative to the machine's folder */
 };
 /* The table, ending with a NULL pattern. */

@@ -15,16 +15,20 @@
 
 enum {
 	PORT_BASE = 0x3b0,
-	FRAME_NS = 16683333, /* 59.94 Hz */
+	FRAME_NS = 16683333,  /* 59.94 Hz */
 	RETRACE_NS = 1271000, /* of which vertical retrace */
-	LINE_NS = 31777, HBLANK_NS = 6356,
+	LINE_NS = 31777,
+	HBLANK_NS = 6356,
 	LFB_MIN = 1 << 20,
 	DEFAULT_VRAM = 16 << 20,
-	MMIO_LEN = 4096, MMIO_PORTS = 0x400, MMIO_DISPI = 0x500, MMIO_QEXT = 0x600,
+	MMIO_LEN = 4096,
+	MMIO_PORTS = 0x400,
+	MMIO_DISPI = 0x500,
+	MMIO_QEXT = 0x600,
 };
 
-static const uint8_t seq_mask[8] = { 0x03, 0x3d, 0x0f, 0x3f, 0x0e };
-static const uint8_t gfx_mask[16] = { 0x0f, 0x0f, 0x0f, 0x1f, 0x03, 0x7b, 0x0f, 0x0f, 0xff };
+static const uint8_t seq_mask[8] = {0x03, 0x3d, 0x0f, 0x3f, 0x0e};
+static const uint8_t gfx_mask[16] = {0x0f, 0x0f, 0x0f, 0x1f, 0x03, 0x7b, 0x0f, 0x0f, 0xff};
 
 static void registers_changed(struct mobo_dev *d)
 {
@@ -229,8 +233,9 @@ static void dispi_settle(struct mobo_dev *d)
 	if (s->dispi[DISPI_VIRT_WIDTH] < s->dispi[DISPI_XRES]) {
 		s->dispi[DISPI_VIRT_WIDTH] = s->dispi[DISPI_XRES];
 	}
-	row = s->dispi[DISPI_BPP] == 4 ? s->dispi[DISPI_VIRT_WIDTH] / 2u
-				       : s->dispi[DISPI_VIRT_WIDTH] * ((s->dispi[DISPI_BPP] + 7u) / 8);
+	row = s->dispi[DISPI_BPP] == 4
+		      ? s->dispi[DISPI_VIRT_WIDTH] / 2u
+		      : s->dispi[DISPI_VIRT_WIDTH] * ((s->dispi[DISPI_BPP] + 7u) / 8);
 	if (row * s->dispi[DISPI_YRES] > vram) {
 		s->dispi[DISPI_YRES] = (uint16_t)(vram / row);
 	}
@@ -303,7 +308,9 @@ static void dispi_write(struct mobo_dev *d, unsigned index, uint16_t val)
 		return;
 	case DISPI_XRES:
 	case DISPI_YRES: s->dispi[index] = val; break;
-	case DISPI_BPP: s->dispi[index] = dispi_bpp_ok(val) ? val : val == 0 ? 8 : s->dispi[index]; break;
+	case DISPI_BPP:
+		s->dispi[index] = dispi_bpp_ok(val) ? val : val == 0 ? 8 : s->dispi[index];
+		break;
 	case DISPI_BANK:
 		s->dispi[index] = val < vga_priv(d)->vram_len >> 16 ? val : s->dispi[index];
 		break;
@@ -319,7 +326,8 @@ static void dispi_write(struct mobo_dev *d, unsigned index, uint16_t val)
 	registers_changed(d);
 }
 
-static uint64_t dispi_ports_read(struct mobo_dev *d, unsigned region, uint64_t offset, unsigned size)
+static uint64_t dispi_ports_read(struct mobo_dev *d, unsigned region, uint64_t offset,
+				 unsigned size)
 {
 	return offset == 0 ? vga_state(d)->dispi_index : dispi_read(d, vga_state(d)->dispi_index);
 }
@@ -417,7 +425,8 @@ static int vga_init(struct mobo_dev *d)
 	}
 	p->vram_len = (uint32_t)(len - MOBO_VIDEO_TAIL_LEN);
 	if (p->vram_len & (p->vram_len - 1)) {
-		mobo_dev_error(d, "video memory of %u bytes: PCI wants a power of two", p->vram_len);
+		mobo_dev_error(d, "video memory of %u bytes: PCI wants a power of two",
+			       p->vram_len);
 		return -EINVAL;
 	}
 	p->text = p->vram + p->vram_len + MOBO_VIDEO_ROM_LEN;

@@ -9,15 +9,40 @@
 #include "mobo/device.h"
 #include "mobo/video.h"
 
-enum { REGION_PORTS, REGION_WINDOW, REGION_TEXT, REGION_LFB, REGION_MMIO, REGION_DISPI, REGION_ROM, N_REGION };
+enum {
+	REGION_PORTS,
+	REGION_WINDOW,
+	REGION_TEXT,
+	REGION_LFB,
+	REGION_MMIO,
+	REGION_DISPI,
+	REGION_ROM,
+	N_REGION
+};
 
 enum {
-	N_SEQ = 5, N_GFX = 9, N_ATTR = 21, N_CRTC = 25, N_DISPI = 11,
+	N_SEQ = 5,
+	N_GFX = 9,
+	N_ATTR = 21,
+	N_CRTC = 25,
+	N_DISPI = 11,
 	/* VBE_DISPI index numbers of the Bochs interface. */
-	DISPI_ID = 0, DISPI_XRES, DISPI_YRES, DISPI_BPP, DISPI_ENABLE, DISPI_BANK, DISPI_VIRT_WIDTH,
-	DISPI_VIRT_HEIGHT, DISPI_X_OFFSET, DISPI_Y_OFFSET, DISPI_MEMORY_64K,
+	DISPI_ID = 0,
+	DISPI_XRES,
+	DISPI_YRES,
+	DISPI_BPP,
+	DISPI_ENABLE,
+	DISPI_BANK,
+	DISPI_VIRT_WIDTH,
+	DISPI_VIRT_HEIGHT,
+	DISPI_X_OFFSET,
+	DISPI_Y_OFFSET,
+	DISPI_MEMORY_64K,
 	DISPI_ID_VALUE = 0xb0c5,
-	DISPI_ENABLED = 1 << 0, DISPI_GETCAPS = 1 << 1, DISPI_8BIT_DAC = 1 << 5, DISPI_LFB = 1 << 6,
+	DISPI_ENABLED = 1 << 0,
+	DISPI_GETCAPS = 1 << 1,
+	DISPI_8BIT_DAC = 1 << 5,
+	DISPI_LFB = 1 << 6,
 	DISPI_NOCLEARMEM = 1 << 7,
 };
 
@@ -36,9 +61,9 @@ struct vga_state {
 };
 
 struct vga_priv {
-	uint8_t *vram; /* memory object */
+	uint8_t *vram;	   /* memory object */
 	uint32_t vram_len; /* without the tail */
-	uint8_t *text; /* the text window in the tail */
+	uint8_t *text;	   /* the text window in the tail */
 	struct mobo_video *video;
 };
 

@@ -16,12 +16,24 @@
 #include "vga.h"
 
 enum {
-	SEQ_MAP_MASK = 2, SEQ_MEMORY_MODE = 4,
-	SEQ4_EXTENDED = 1 << 1, SEQ4_SEQUENTIAL = 1 << 2, SEQ4_CHAIN4 = 1 << 3,
-	GFX_SET_RESET = 0, GFX_ENABLE_SET_RESET, GFX_COMPARE, GFX_ROTATE, GFX_READ_MAP, GFX_MODE,
-	GFX_MISC, GFX_DONT_CARE, GFX_BIT_MASK,
-	GFX5_READ_MODE = 1 << 3, GFX5_ODD_EVEN = 1 << 4,
-	WINDOW_LEN = 128 * 1024, BANK_LEN = 64 * 1024,
+	SEQ_MAP_MASK = 2,
+	SEQ_MEMORY_MODE = 4,
+	SEQ4_EXTENDED = 1 << 1,
+	SEQ4_SEQUENTIAL = 1 << 2,
+	SEQ4_CHAIN4 = 1 << 3,
+	GFX_SET_RESET = 0,
+	GFX_ENABLE_SET_RESET,
+	GFX_COMPARE,
+	GFX_ROTATE,
+	GFX_READ_MAP,
+	GFX_MODE,
+	GFX_MISC,
+	GFX_DONT_CARE,
+	GFX_BIT_MASK,
+	GFX5_READ_MODE = 1 << 3,
+	GFX5_ODD_EVEN = 1 << 4,
+	WINDOW_LEN = 128 * 1024,
+	BANK_LEN = 64 * 1024,
 };
 
 /* The part of the window that the memory map select (graphics 6, bits 3:2) decodes. */
@@ -29,7 +41,7 @@ static bool decode(const struct vga_state *s, uint64_t *offset)
 {
 	static const struct {
 		uint32_t base, len;
-	} maps[] = { { 0, 0x20000 }, { 0, 0x10000 }, { 0x10000, 0x8000 }, { 0x18000, 0x8000 } };
+	} maps[] = {{0, 0x20000}, {0, 0x10000}, {0x10000, 0x8000}, {0x18000, 0x8000}};
 	unsigned m = s->gfx[GFX_MISC] >> 2 & 3;
 
 	if (*offset < maps[m].base || *offset >= maps[m].base + maps[m].len) {
@@ -98,9 +110,7 @@ static uint32_t write_logic(struct vga_state *s, uint8_t val, uint32_t latch, ui
 		val = (uint8_t)(val >> rotate | val << (8 - rotate));
 		data = (val * 0x01010101u & ~enable) | (set & enable);
 		break;
-	case 1:
-		*bit_mask = 0;
-		return latch;
+	case 1: *bit_mask = 0; return latch;
 	case 2: data = spread(val & 15); break;
 	default:
 		val = (uint8_t)(val >> rotate | val << (8 - rotate));
@@ -211,7 +221,8 @@ void vga_map_window(struct mobo_dev *d)
 		s->text_direct = text;
 	}
 	if (text) {
-		/* The window begins at A0000h, text at B8000h: the lower part stays on the hooks. */
+		/* The window begins at A0000h, text at B8000h: the lower part stays on the hooks.
+		 */
 		mobo_dev_map(d, REGION_WINDOW, 0, 0);
 		mobo_dev_map(d, REGION_TEXT, text_page, 3);
 		return;

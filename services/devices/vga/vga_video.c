@@ -3,10 +3,21 @@
 #include "vga.h"
 
 enum {
-	CRTC_MAX_SCAN = 9, CRTC_CURSOR_START = 10, CRTC_CURSOR_END = 11, CRTC_START_HIGH = 12,
-	CRTC_START_LOW = 13, CRTC_CURSOR_HIGH = 14, CRTC_CURSOR_LOW = 15, CRTC_VDE = 18,
-	CRTC_OFFSET = 19, CRTC_UNDERLINE = 20, CRTC_MODE = 23, CRTC_LINE_COMPARE = 24,
-	CRTC_HDE = 1, CRTC_OVERFLOW = 7, CRTC_PRESET_ROW = 8,
+	CRTC_MAX_SCAN = 9,
+	CRTC_CURSOR_START = 10,
+	CRTC_CURSOR_END = 11,
+	CRTC_START_HIGH = 12,
+	CRTC_START_LOW = 13,
+	CRTC_CURSOR_HIGH = 14,
+	CRTC_CURSOR_LOW = 15,
+	CRTC_VDE = 18,
+	CRTC_OFFSET = 19,
+	CRTC_UNDERLINE = 20,
+	CRTC_MODE = 23,
+	CRTC_LINE_COMPARE = 24,
+	CRTC_HDE = 1,
+	CRTC_OVERFLOW = 7,
+	CRTC_PRESET_ROW = 8,
 };
 
 static uint32_t rgb(const struct vga_state *s, unsigned index)
@@ -46,7 +57,8 @@ static void palette256(const struct vga_state *s, struct mobo_video *v)
 static unsigned vertical_end(const struct vga_state *s)
 {
 	return (s->crtc[CRTC_VDE] | (s->crtc[CRTC_OVERFLOW] & 2) << 7 |
-		(s->crtc[CRTC_OVERFLOW] & 0x40) << 3) + 1u;
+		(s->crtc[CRTC_OVERFLOW] & 0x40) << 3) +
+	       1u;
 }
 
 static unsigned line_compare(const struct vga_state *s)
@@ -87,8 +99,8 @@ static void publish_text(const struct vga_state *s, const struct vga_priv *p, st
 	/* Attribute bit 3 selects map A (bits 5, 3:2); without a second font both are the same. */
 	v->line_graphics = s->attr[16] >> 2 & 1;
 	v->blink = s->attr[16] >> 3 & 1;
-	v->cursor_visible = !(s->crtc[CRTC_CURSOR_START] & 0x20) && cells_per_row && cursor >= start &&
-			    (cursor - start) / cells_per_row < v->rows;
+	v->cursor_visible = !(s->crtc[CRTC_CURSOR_START] & 0x20) && cells_per_row &&
+			    cursor >= start && (cursor - start) / cells_per_row < v->rows;
 	v->cursor_column = cells_per_row ? (cursor - start) % cells_per_row : 0;
 	v->cursor_row = cells_per_row ? (cursor - start) / cells_per_row : 0;
 	v->cursor_start = s->crtc[CRTC_CURSOR_START] & 31;
@@ -170,8 +182,8 @@ void vga_publish(struct mobo_dev *d)
 {
 	const struct vga_state *s = vga_state(d);
 	struct vga_priv *p = vga_priv(d);
-	struct mobo_video *page = p->video, v = { .magic = MOBO_VIDEO_MAGIC, .x_scale = 1,
-						  .y_scale = 1 };
+	struct mobo_video *page = p->video,
+			  v = {.magic = MOBO_VIDEO_MAGIC, .x_scale = 1, .y_scale = 1};
 	uint32_t seq = atomic_load_explicit(&page->seq, memory_order_relaxed) & ~1u;
 
 	if (vga_dispi_on(s)) {
@@ -185,7 +197,8 @@ void vga_publish(struct mobo_dev *d)
 	} else {
 		publish_text(s, p, &v);
 	}
-	if (!v.width || !v.height || v.width > MOBO_VIDEO_MAX_WIDTH || v.height > MOBO_VIDEO_MAX_HEIGHT) {
+	if (!v.width || !v.height || v.width > MOBO_VIDEO_MAX_WIDTH ||
+	    v.height > MOBO_VIDEO_MAX_HEIGHT) {
 		v.kind = MOBO_VIDEO_BLANK;
 		v.width = 640;
 		v.height = 400;

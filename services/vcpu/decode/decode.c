@@ -20,11 +20,11 @@ struct cursor {
 	struct insn *i;
 	const uint8_t *code;
 	unsigned pos;
-	unsigned limit; /* bytes that may be used */
-	unsigned given; /* bytes that are there */
-	uint32_t mode; /* MODE_SIZE bits */
+	unsigned limit;	  /* bytes that may be used */
+	unsigned given;	  /* bytes that are there */
+	uint32_t mode;	  /* MODE_SIZE bits */
 	bool amd, modern; /* modern: protected mode, where VEX exists */
-	uint8_t rex; /* as in the REX byte: W 8, R 4, X 2, B 1 */
+	uint8_t rex;	  /* as in the REX byte: W 8, R 4, X 2, B 1 */
 	bool evex;
 };
 
@@ -61,14 +61,18 @@ static bool take_prefixes(struct cursor *c)
 		uint8_t byte = c->code[c->pos];
 
 		switch (byte) {
-		case 0x26: case 0x2e: case 0x36: case 0x3e:
+		case 0x26:
+		case 0x2e:
+		case 0x36:
+		case 0x3e:
 			/* In 64-bit mode without effect, also on an FS or GS before. */
 			if (c->mode != MODE_64) {
 				i->seg = byte >> 3 & 3;
 				i->flags |= INSN_SEG_OVERRIDE;
 			}
 			break;
-		case 0x64: case 0x65:
+		case 0x64:
+		case 0x65:
 			i->seg = byte & 7;
 			i->flags |= INSN_SEG_OVERRIDE;
 			break;
@@ -182,16 +186,31 @@ static bool take_imm(struct cursor *c, enum row_imm kind)
 
 	switch (kind) {
 	case IMM_NONE: return true;
-	case IMM_8: case IMM_REL8: size = 1; is_signed = true; break;
+	case IMM_8:
+	case IMM_REL8:
+		size = 1;
+		is_signed = true;
+		break;
 	case IMM_8U: size = 1; break;
-	case IMM_8_8: size = 1; size2 = 1; break;
+	case IMM_8_8:
+		size = 1;
+		size2 = 1;
+		break;
 	case IMM_16: size = 2; break;
-	case IMM_Z: case IMM_RELZ: is_signed = true; break;
-	case IMM_V: size = i->opsize; is_signed = true; break;
-	case IMM_ENTER: size = 2; size2 = 1; break;
+	case IMM_Z:
+	case IMM_RELZ: is_signed = true; break;
+	case IMM_V:
+		size = i->opsize;
+		is_signed = true;
+		break;
+	case IMM_ENTER:
+		size = 2;
+		size2 = 1;
+		break;
 	case IMM_MOFFS: size = i->addrsize; break;
 	case IMM_FAR: size2 = 2; break;
-	case IMM_TEST_B: case IMM_TEST_Z:
+	case IMM_TEST_B:
+	case IMM_TEST_Z:
 		if (i->modrm & 0x30) {
 			return true;
 		}
@@ -267,7 +286,10 @@ static bool form_exists(struct cursor *c, const struct opcode_row *row)
 	}
 	if (i->map == MAP_1 && (i->opcode & 0xf8) == 0xd8) {
 		forms = (i->mod == 3 ? x87_reg[i->opcode & 7] >> (i->modrm & 0x3f)
-				     : (uint64_t)x87_mem[i->opcode & 7] >> reg) & 1 ? ANY : 0;
+				     : (uint64_t)x87_mem[i->opcode & 7] >> reg) &
+					1
+				? ANY
+				: 0;
 	}
 	if (i->map == MAP_0F && i->opcode == 0x01 && i->mod == 3) {
 		forms = group_7_reg[i->modrm & 0x3f];
@@ -377,9 +399,8 @@ static bool vex_gpr_exists(const struct insn *i, unsigned vvvv)
 
 static bool is_vex_gpr(const struct insn *i)
 {
-	return (i->map == MAP_0F38 &&
-		(i->opcode == 0xf2 || i->opcode == 0xf3 ||
-		 (i->opcode >= 0xf5 && i->opcode <= 0xf7))) ||
+	return (i->map == MAP_0F38 && (i->opcode == 0xf2 || i->opcode == 0xf3 ||
+				       (i->opcode >= 0xf5 && i->opcode <= 0xf7))) ||
 	       (i->map == MAP_0F3A && i->opcode == 0xf0);
 }
 
@@ -433,7 +454,8 @@ static enum decode_result decode_vex(struct cursor *c, uint8_t first)
 	unsigned map = 1;
 	uint64_t p0, p1, p2;
 
-	if ((i->flags & (INSN_LOCK | INSN_OPSIZE | INSN_REP | INSN_REPNE)) || c->rex || !c->modern) {
+	if ((i->flags & (INSN_LOCK | INSN_OPSIZE | INSN_REP | INSN_REPNE)) || c->rex ||
+	    !c->modern) {
 		return DECODE_UD;
 	}
 	if (!take(c, 1, &p0)) {
@@ -463,8 +485,8 @@ static enum decode_result decode_vex(struct cursor *c, uint8_t first)
 	}
 	i->map = map;
 	i->vvvv = ~p1 >> 3 & (c->mode == MODE_64 ? 15 : 7);
-	i->flags |= INSN_VEX | (p1 & 4 && !c->evex ? INSN_VEX_L : 0) |
-		    (c->rex & 8 ? INSN_REX_W : 0);
+	i->flags |=
+		INSN_VEX | (p1 & 4 && !c->evex ? INSN_VEX_L : 0) | (c->rex & 8 ? INSN_REX_W : 0);
 	return decode_vex_body(c, p1 & 3);
 }
 

@@ -13,18 +13,29 @@ enum { NP = 1 << 0, P66 = 1 << 1, PF3 = 1 << 2, PF2 = 1 << 3, ANY = NP | P66 | P
 
 enum row_flag {
 	ROW_MODRM = 1 << 0,
-	ROW_I64 = 1 << 1, /* does not exist in 64-bit mode */
-	ROW_D64 = 1 << 2, /* operand size is 64 bits by default in 64-bit mode */
-	ROW_F64 = 1 << 3, /* near branch: 64 bits always, but for 66 on AMD */
-	ROW_LOCK = 1 << 4, /* may be locked when its operand is memory */
+	ROW_I64 = 1 << 1,   /* does not exist in 64-bit mode */
+	ROW_D64 = 1 << 2,   /* operand size is 64 bits by default in 64-bit mode */
+	ROW_F64 = 1 << 3,   /* near branch: 64 bits always, but for 66 on AMD */
+	ROW_LOCK = 1 << 4,  /* may be locked when its operand is memory */
 	ROW_GROUP = 1 << 5, /* ModRM.reg extends the opcode: see group */
-	ROW_CR = 1 << 6, /* MOV CRn, DRn: ModRM.mod counts as 3 */
+	ROW_CR = 1 << 6,    /* MOV CRn, DRn: ModRM.mod counts as 3 */
 };
 
 enum row_imm {
-	IMM_NONE, IMM_8 /* sign-extended */, IMM_8U, IMM_16, IMM_Z /* 2 or 4 bytes */,
-	IMM_V /* 2, 4 or 8 */, IMM_ENTER /* 2 and 1 */, IMM_MOFFS, IMM_FAR, IMM_REL8, IMM_RELZ,
-	IMM_8_8 /* EXTRQ, INSERTQ */, IMM_TEST_B, IMM_TEST_Z /* F6, F7: only TEST has one */
+	IMM_NONE,
+	IMM_8 /* sign-extended */,
+	IMM_8U,
+	IMM_16,
+	IMM_Z /* 2 or 4 bytes */,
+	IMM_V /* 2, 4 or 8 */,
+	IMM_ENTER /* 2 and 1 */,
+	IMM_MOFFS,
+	IMM_FAR,
+	IMM_REL8,
+	IMM_RELZ,
+	IMM_8_8 /* EXTRQ, INSERTQ */,
+	IMM_TEST_B,
+	IMM_TEST_Z /* F6, F7: only TEST has one */
 };
 
 struct opcode_row {
@@ -35,15 +46,30 @@ struct opcode_row {
 };
 
 enum group {
-	GROUP_ALU, GROUP_POP, GROUP_SHIFT, GROUP_3, GROUP_4, GROUP_5, GROUP_6, GROUP_7, GROUP_8,
-	GROUP_9, GROUP_MOV, GROUP_12, GROUP_14, GROUP_15, GROUP_SREG_TO, GROUP_SREG_FROM, GROUP_CR,
+	GROUP_ALU,
+	GROUP_POP,
+	GROUP_SHIFT,
+	GROUP_3,
+	GROUP_4,
+	GROUP_5,
+	GROUP_6,
+	GROUP_7,
+	GROUP_8,
+	GROUP_9,
+	GROUP_MOV,
+	GROUP_12,
+	GROUP_14,
+	GROUP_15,
+	GROUP_SREG_TO,
+	GROUP_SREG_FROM,
+	GROUP_CR,
 	N_GROUP
 };
 
 /* By ModRM.reg. */
 struct group_row {
 	uint8_t mem[8], reg[8];
-	uint8_t lock; /* set of reg values */
+	uint8_t lock;	  /* set of reg values */
 	uint8_t f64, d64; /* sets of reg values: as ROW_F64, ROW_D64 */
 };
 

@@ -8,37 +8,37 @@
 #define READ_RM(bits) (v->insn = i, (uint##bits##_t)rm_read(v, i, bits / 8))
 
 /* dst = op(vvvv, r/m), flags from the host where the instruction writes them. */
-#define BMI_3(name, bits, asm_text, first, second)                                                 \
-	static const struct insn *name##bits(struct vcpu *v, const struct insn *i)                 \
-	{                                                                                          \
-		uint##bits##_t rm = READ_RM(bits), vv = get##bits(v, i->vvvv * 8), dst;            \
-		uint16_t f = v->aflags;                                                            \
-                                                                                                   \
-		asm(FLAGS_LOAD asm_text " %[" second "], %[" first "], %[d]" FLAGS_SAVE            \
-		    : [d] "=&r"(dst), "+&a"(f)                                                     \
-		    : [rm] "r"(rm), [vv] "r"(vv)                                                   \
-		    : "cc");                                                                       \
-		v->aflags = f;                                                                     \
-		set##bits(v, i->reg_at, dst);                                                      \
-		NEXT(v, i);                                                                        \
+#define BMI_3(name, bits, asm_text, first, second)                                      \
+	static const struct insn *name##bits(struct vcpu *v, const struct insn *i)      \
+	{                                                                               \
+		uint##bits##_t rm = READ_RM(bits), vv = get##bits(v, i->vvvv * 8), dst; \
+		uint16_t f = v->aflags;                                                 \
+                                                                                        \
+		asm(FLAGS_LOAD asm_text " %[" second "], %[" first "], %[d]" FLAGS_SAVE \
+		    : [d] "=&r"(dst), "+&a"(f)                                          \
+		    : [rm] "r"(rm), [vv] "r"(vv)                                        \
+		    : "cc");                                                            \
+		v->aflags = f;                                                          \
+		set##bits(v, i->reg_at, dst);                                           \
+		NEXT(v, i);                                                             \
 	}
 /* vvvv = op(r/m) */
-#define BMI_2(name, bits, asm_text)                                                                \
-	static const struct insn *name##bits(struct vcpu *v, const struct insn *i)                 \
-	{                                                                                          \
-		uint##bits##_t rm = READ_RM(bits), dst;                                            \
-		uint16_t f = v->aflags;                                                            \
-                                                                                                   \
-		asm(FLAGS_LOAD asm_text " %[rm], %[d]" FLAGS_SAVE                                  \
-		    : [d] "=&r"(dst), "+&a"(f)                                                     \
-		    : [rm] "r"(rm)                                                                 \
-		    : "cc");                                                                       \
-		v->aflags = f;                                                                     \
-		set##bits(v, i->vvvv * 8, dst);                                                    \
-		NEXT(v, i);                                                                        \
+#define BMI_2(name, bits, asm_text)                                                \
+	static const struct insn *name##bits(struct vcpu *v, const struct insn *i) \
+	{                                                                          \
+		uint##bits##_t rm = READ_RM(bits), dst;                            \
+		uint16_t f = v->aflags;                                            \
+                                                                                   \
+		asm(FLAGS_LOAD asm_text " %[rm], %[d]" FLAGS_SAVE                  \
+		    : [d] "=&r"(dst), "+&a"(f)                                     \
+		    : [rm] "r"(rm)                                                 \
+		    : "cc");                                                       \
+		v->aflags = f;                                                     \
+		set##bits(v, i->vvvv * 8, dst);                                    \
+		NEXT(v, i);                                                        \
 	}
-#define BOTH3(name, text, first, second)                                                           \
-	BMI_3(name, 32, text, first, second)                                                       \
+#define BOTH3(name, text, first, second)     \
+	BMI_3(name, 32, text, first, second) \
 	BMI_3(name, 64, text, first, second)
 #define BOTH2(name, text) BMI_2(name, 32, text) BMI_2(name, 64, text)
 
@@ -55,33 +55,33 @@ BOTH2(blsr, "blsr")
 BOTH2(blsmsk, "blsmsk")
 BOTH2(blsi, "blsi")
 
-#define WIDTH_HANDLERS(bits, wide)                                                                 \
-	static const struct insn *rorx##bits(struct vcpu *v, const struct insn *i)                 \
-	{                                                                                          \
-		uint##bits##_t rm = READ_RM(bits);                                                 \
-		unsigned count = i->imm & (bits - 1);                                              \
-                                                                                                   \
-		set##bits(v, i->reg_at, count ? rm >> count | rm << (bits - count) : rm);          \
-		NEXT(v, i);                                                                        \
-	}                                                                                          \
-	static const struct insn *mulx##bits(struct vcpu *v, const struct insn *i)                 \
-	{                                                                                          \
-		wide product = (wide)READ_RM(bits) * get##bits(v, RDX * 8);                        \
-                                                                                                   \
-		/* The same register twice: the high half stays. */                                \
-		set##bits(v, i->vvvv * 8, (uint##bits##_t)product);                                \
-		set##bits(v, i->reg_at, (uint##bits##_t)(product >> bits));                        \
-		NEXT(v, i);                                                                        \
-	}                                                                                          \
-	static const struct insn *adcx##bits(struct vcpu *v, const struct insn *i)                 \
-	{                                                                                          \
-		uint##bits##_t rm = READ_RM(bits), dst = get##bits(v, i->reg_at);                  \
-		uint16_t bit = i->flags & INSN_REP ? AF_OF : AF_CF;                                \
-		wide sum = (wide)rm + dst + (v->aflags & bit ? 1 : 0);                             \
-                                                                                                   \
-		v->aflags = (v->aflags & ~bit) | (sum >> bits ? bit : 0);                          \
-		set##bits(v, i->reg_at, (uint##bits##_t)sum);                                      \
-		NEXT(v, i);                                                                        \
+#define WIDTH_HANDLERS(bits, wide)                                                        \
+	static const struct insn *rorx##bits(struct vcpu *v, const struct insn *i)        \
+	{                                                                                 \
+		uint##bits##_t rm = READ_RM(bits);                                        \
+		unsigned count = i->imm & (bits - 1);                                     \
+                                                                                          \
+		set##bits(v, i->reg_at, count ? rm >> count | rm << (bits - count) : rm); \
+		NEXT(v, i);                                                               \
+	}                                                                                 \
+	static const struct insn *mulx##bits(struct vcpu *v, const struct insn *i)        \
+	{                                                                                 \
+		wide product = (wide)READ_RM(bits) * get##bits(v, RDX * 8);               \
+                                                                                          \
+		/* The same register twice: the high half stays. */                       \
+		set##bits(v, i->vvvv * 8, (uint##bits##_t)product);                       \
+		set##bits(v, i->reg_at, (uint##bits##_t)(product >> bits));               \
+		NEXT(v, i);                                                               \
+	}                                                                                 \
+	static const struct insn *adcx##bits(struct vcpu *v, const struct insn *i)        \
+	{                                                                                 \
+		uint##bits##_t rm = READ_RM(bits), dst = get##bits(v, i->reg_at);         \
+		uint16_t bit = i->flags & INSN_REP ? AF_OF : AF_CF;                       \
+		wide sum = (wide)rm + dst + (v->aflags & bit ? 1 : 0);                    \
+                                                                                          \
+		v->aflags = (v->aflags & ~bit) | (sum >> bits ? bit : 0);                 \
+		set##bits(v, i->reg_at, (uint##bits##_t)sum);                             \
+		NEXT(v, i);                                                               \
 	}
 WIDTH_HANDLERS(32, uint64_t)
 WIDTH_HANDLERS(64, unsigned __int128)

@@ -39,20 +39,20 @@ static inline void check_target(struct vcpu *v, uint64_t target)
 }
 
 /* Goes on at v->rip, wherever that is. */
-#define GO_ON(v)                                                                                   \
-	do {                                                                                       \
-		const struct trace *t_;                                                            \
-		const struct insn *to_;                                                            \
-                                                                                                   \
-		if (__builtin_expect(vcpu_must_stop(v), 0)) {                                      \
-			END_TRACE();                                                               \
-		}                                                                                  \
-		t_ = trace_lookup(v);                                                              \
-		if (__builtin_expect(!t_, 0)) {                                                    \
-			END_TRACE();                                                               \
-		}                                                                                  \
-		to_ = trace_enter(v, t_);                                                          \
-		CHAIN_TO(v, to_);                                                                  \
+#define GO_ON(v)                                              \
+	do {                                                  \
+		const struct trace *t_;                       \
+		const struct insn *to_;                       \
+                                                              \
+		if (__builtin_expect(vcpu_must_stop(v), 0)) { \
+			END_TRACE();                          \
+		}                                             \
+		t_ = trace_lookup(v);                         \
+		if (__builtin_expect(!t_, 0)) {               \
+			END_TRACE();                          \
+		}                                             \
+		to_ = trace_enter(v, t_);                     \
+		CHAIN_TO(v, to_);                             \
 	} while (0)
 
 /* The slow half of a linked branch: v->rip is set. Makes the link where it holds. */
@@ -71,19 +71,19 @@ static const struct insn *branch_unlinked(struct vcpu *v, const struct insn *i)
 }
 
 /* Goes on at v->rip, which the direct branch i always goes to. */
-#define FOLLOW_LINK(v, i)                                                                          \
-	do {                                                                                       \
-		const struct trace *t_ = (i)->aux;                                                 \
-		const struct insn *to_;                                                            \
-                                                                                                   \
-		if (__builtin_expect(vcpu_must_stop(v), 0)) {                                      \
-			END_TRACE();                                                               \
-		}                                                                                  \
-		if (__builtin_expect(!t_ || t_->insns[0].fn == trace_stopped, 0)) {                \
-			return branch_unlinked(v, i);                                              \
-		}                                                                                  \
-		to_ = trace_enter(v, t_);                                                          \
-		CHAIN_TO(v, to_);                                                                  \
+#define FOLLOW_LINK(v, i)                                                           \
+	do {                                                                        \
+		const struct trace *t_ = (i)->aux;                                  \
+		const struct insn *to_;                                             \
+                                                                                    \
+		if (__builtin_expect(vcpu_must_stop(v), 0)) {                       \
+			END_TRACE();                                                \
+		}                                                                   \
+		if (__builtin_expect(!t_ || t_->insns[0].fn == trace_stopped, 0)) { \
+			return branch_unlinked(v, i);                               \
+		}                                                                   \
+		to_ = trace_enter(v, t_);                                           \
+		CHAIN_TO(v, to_);                                                   \
 	} while (0)
 
 /* A branch not taken continues the trace; a taken one skips the rest of it. */
@@ -112,29 +112,33 @@ static inline const struct insn *take_branch64(struct vcpu *v, const struct insn
 }
 
 /* Jcc, one handler a condition, for each of: 64-bit mode, the others. */
-#define JCC(cc)                                                                                    \
-	static const struct insn *jcc_##cc##_long(struct vcpu *v, const struct insn *i)            \
-	{                                                                                          \
-		if (condition(v->aflags, 0x##cc)) {                                                \
-			return take_branch64(v, i);                                                \
-		}                                                                                  \
-		NEXT(v, i);                                                                        \
-	}                                                                                          \
-	static const struct insn *jcc_##cc##_any(struct vcpu *v, const struct insn *i)             \
-	{                                                                                          \
-		if (condition(v->aflags, 0x##cc)) {                                                \
-			return take_branch(v, i);                                                  \
-		}                                                                                  \
-		NEXT(v, i);                                                                        \
+#define JCC(cc)                                                                         \
+	static const struct insn *jcc_##cc##_long(struct vcpu *v, const struct insn *i) \
+	{                                                                               \
+		if (condition(v->aflags, 0x##cc)) {                                     \
+			return take_branch64(v, i);                                     \
+		}                                                                       \
+		NEXT(v, i);                                                             \
+	}                                                                               \
+	static const struct insn *jcc_##cc##_any(struct vcpu *v, const struct insn *i)  \
+	{                                                                               \
+		if (condition(v->aflags, 0x##cc)) {                                     \
+			return take_branch(v, i);                                       \
+		}                                                                       \
+		NEXT(v, i);                                                             \
 	}
-JCC(0) JCC(1) JCC(2) JCC(3) JCC(4) JCC(5) JCC(6) JCC(7)
-JCC(8) JCC(9) JCC(a) JCC(b) JCC(c) JCC(d) JCC(e) JCC(f)
+JCC(0)
+JCC(1) JCC(2) JCC(3) JCC(4) JCC(5) JCC(6) JCC(7) JCC(8) JCC(9) JCC(a) JCC(b) JCC(c) JCC(d) JCC(e)
+	JCC(f)
 
-#define JCC_ROW(cc) {jcc_##cc##_any, jcc_##cc##_long}
-static insn_fn *const jcc_handlers[16][2] = {
-	JCC_ROW(0), JCC_ROW(1), JCC_ROW(2), JCC_ROW(3), JCC_ROW(4), JCC_ROW(5), JCC_ROW(6),
-	JCC_ROW(7), JCC_ROW(8), JCC_ROW(9), JCC_ROW(a), JCC_ROW(b), JCC_ROW(c), JCC_ROW(d),
-	JCC_ROW(e), JCC_ROW(f),
+#define JCC_ROW(cc)                             \
+	{                                       \
+		jcc_##cc##_any, jcc_##cc##_long \
+	}
+		static insn_fn *const jcc_handlers[16][2] = {
+			JCC_ROW(0), JCC_ROW(1), JCC_ROW(2), JCC_ROW(3), JCC_ROW(4), JCC_ROW(5),
+			JCC_ROW(6), JCC_ROW(7), JCC_ROW(8), JCC_ROW(9), JCC_ROW(a), JCC_ROW(b),
+			JCC_ROW(c), JCC_ROW(d), JCC_ROW(e), JCC_ROW(f),
 };
 
 static const struct insn *jmp_rel_long(struct vcpu *v, const struct insn *i)
@@ -243,8 +247,9 @@ static const struct insn *loop(struct vcpu *v, const struct insn *i)
 		taken = count == 0;
 	} else {
 		count--;
-		taken = (i->addrsize == 8 ? count : i->addrsize == 4 ? (uint32_t)count
-								      : (uint16_t)count) != 0;
+		taken = (i->addrsize == 8   ? count
+			 : i->addrsize == 4 ? (uint32_t)count
+					    : (uint16_t)count) != 0;
 		taken = taken && (i->opcode == 0xe2 || zero == (i->opcode == 0xe1));
 	}
 	if (taken) {
@@ -320,7 +325,8 @@ bool execute_bind_control(struct vcpu *v, struct insn *i)
 	case 0xc2: i->fn = ret; break;
 	case 0xc3: i->fn = wide ? ret_long : ret; break;
 	case 0xe8: i->fn = wide ? call_rel_long : call_rel; break;
-	case 0xe9: case 0xeb: i->fn = wide ? jmp_rel_long : jmp_rel; break;
+	case 0xe9:
+	case 0xeb: i->fn = wide ? jmp_rel_long : jmp_rel; break;
 	case 0xfb: return bind_sti(v, i);
 	case 0xff: return bind_group_5(v, i);
 	default: return false;

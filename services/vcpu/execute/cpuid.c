@@ -58,8 +58,8 @@ enum {
 		  BIT(23) /* CLFLUSHOPT */ | BIT(24) /* CLWB */,
 	L7C_OWN = BIT(2) /* UMIP */ | BIT(22) /* RDPID */,
 	L7D_OWN = BIT(4), /* FSRM */
-	L7D_INTEL = BIT(26) /* IBRS, IBPB */ | BIT(27) /* STIBP */ |
-		    BIT(29) /* ARCH_CAPABILITIES */,
+	L7D_INTEL =
+		BIT(26) /* IBRS, IBPB */ | BIT(27) /* STIBP */ | BIT(29) /* ARCH_CAPABILITIES */,
 };
 #define L7D_SSBD (1u << 31)
 
@@ -128,8 +128,7 @@ bool cpuid_has(enum cpuid_feature f)
 	switch (f) {
 	case FEAT_XSAVE:
 	case FEAT_RDRAND:
-	case FEAT_RDSEED:
-		return host_features() & BIT(f);
+	case FEAT_RDSEED: return host_features() & BIT(f);
 	case FEAT_PCID:
 	case FEAT_SMEP:
 	case FEAT_SMAP:
@@ -137,10 +136,8 @@ bool cpuid_has(enum cpuid_feature f)
 	case FEAT_FSGSBASE:
 	case FEAT_INVPCID:
 	case FEAT_RDTSCP:
-	case FEAT_RDPID:
-		return true;
-	case N_FEATURES:
-		break;
+	case FEAT_RDPID: return true;
+	case N_FEATURES: break;
 	}
 	return false;
 }
@@ -261,9 +258,7 @@ static void leaf_basic(struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t
 		host(0, 0, out);
 		out[EAX] = MAX_BASIC;
 		break;
-	case 1:
-		leaf_1(v, out);
-		break;
+	case 1: leaf_1(v, out); break;
 	case 2:
 		if (!cpuid_is_amd()) {
 			out[EAX] = 0x00feff01; /* see leaf 4; TLBs: none told */
@@ -277,19 +272,11 @@ static void leaf_basic(struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t
 	case 6:
 		out[EAX] = BIT(2); /* ARAT: the APIC timer runs in every idle state */
 		break;
-	case 7:
-		leaf_7(subleaf, out);
-		break;
-	case 0xb:
-		leaf_topology(v, subleaf, out);
-		break;
-	case 0xd:
-		leaf_xsave(subleaf, out);
-		break;
+	case 7: leaf_7(subleaf, out); break;
+	case 0xb: leaf_topology(v, subleaf, out); break;
+	case 0xd: leaf_xsave(subleaf, out); break;
 	case 0x15:
-	case 0x16:
-		leaf_tsc(v, leaf, out);
-		break;
+	case 0x16: leaf_tsc(v, leaf, out); break;
 	}
 }
 
@@ -326,17 +313,13 @@ static void leaf_ext_amd(struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32
 
 	switch (leaf) {
 	case 0x80000005:
-	case 0x80000006:
-		host(leaf, 0, out);
-		break;
+	case 0x80000006: host(leaf, 0, out); break;
 	case 0x80000008:
 		out[EBX] = X8B_AMD;
 		out[ECX] = (n - 1) & 0xff;
 		out[ECX] |= bits_for(n) << 12;
 		break;
-	case 0x8000001d:
-		leaf_cache(v, leaf, subleaf, out);
-		break;
+	case 0x8000001d: leaf_cache(v, leaf, subleaf, out); break;
 	case 0x8000001e:
 		out[EAX] = apic_id(v);
 		out[EBX] = apic_id(v) & 0xff; /* one thread a core */
@@ -360,12 +343,8 @@ static void leaf_extended(struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint3
 		}
 		out[EAX] = cpuid_is_amd() ? MAX_EXTENDED_AMD : MAX_EXTENDED_INTEL;
 		break;
-	case 0x80000001:
-		leaf_ext_1(v, out);
-		break;
-	case 0x80000002 ... 0x80000004:
-		host(leaf, 0, out);
-		break;
+	case 0x80000001: leaf_ext_1(v, out); break;
+	case 0x80000002 ... 0x80000004: host(leaf, 0, out); break;
 	case 0x80000006:
 		if (!cpuid_is_amd()) {
 			host(leaf, 0, out);
@@ -374,9 +353,7 @@ static void leaf_extended(struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint3
 	case 0x80000007:
 		out[EDX] = BIT(8); /* invariant TSC */
 		break;
-	case 0x80000008:
-		out[EAX] = MMU_PHYS_BITS | 48 << 8;
-		break;
+	case 0x80000008: out[EAX] = MMU_PHYS_BITS | 48 << 8; break;
 	}
 }
 

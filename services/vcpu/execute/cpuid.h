@@ -11,8 +11,18 @@ bool cpuid_is_amd(void);
 
 /* Features that gate behaviour elsewhere: a static model, the host's features included. */
 enum cpuid_feature {
-	FEAT_PCID, FEAT_SMEP, FEAT_SMAP, FEAT_UMIP, FEAT_FSGSBASE, FEAT_INVPCID, FEAT_RDTSCP,
-	FEAT_RDPID, FEAT_XSAVE, FEAT_RDRAND, FEAT_RDSEED, N_FEATURES
+	FEAT_PCID,
+	FEAT_SMEP,
+	FEAT_SMAP,
+	FEAT_UMIP,
+	FEAT_FSGSBASE,
+	FEAT_INVPCID,
+	FEAT_RDTSCP,
+	FEAT_RDPID,
+	FEAT_XSAVE,
+	FEAT_RDRAND,
+	FEAT_RDSEED,
+	N_FEATURES
 };
 bool cpuid_has(enum cpuid_feature f);
 

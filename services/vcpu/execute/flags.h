@@ -13,63 +13,72 @@
 #define FLAGS_LOAD "addb $0x7f, %%al\n\tsahf\n\t"
 
 /* aflags bits. */
-enum { AF_CF = 1 << 8, AF_PF = 1 << 10, AF_AF = 1 << 12, AF_ZF = 1 << 14, AF_SF = 1 << 15,
-       AF_OF = 1 << 0 };
+enum {
+	AF_CF = 1 << 8,
+	AF_PF = 1 << 10,
+	AF_AF = 1 << 12,
+	AF_ZF = 1 << 14,
+	AF_SF = 1 << 15,
+	AF_OF = 1 << 0
+};
 
 /* a OP b, flags written whole. */
-#define FLAGS_DEFINE2(name, op, bits, suffix)                                                      \
-	static inline uint##bits##_t name##bits(struct vcpu *v, uint##bits##_t a, uint##bits##_t b) \
-	{                                                                                          \
-		uint16_t f;                                                                        \
-                                                                                                   \
-		asm(op suffix " %[b], %[a]" FLAGS_SAVE                                             \
-		    : [a] "+q"(a), "=&a"(f)                                                        \
-		    : [b] "q"(b)                                                                   \
-		    : "cc");                                                                       \
-		v->aflags = f;                                                                     \
-		return a;                                                                          \
+#define FLAGS_DEFINE2(name, op, bits, suffix)                                     \
+	static inline uint##bits##_t name##bits(struct vcpu *v, uint##bits##_t a, \
+						uint##bits##_t b)                 \
+	{                                                                         \
+		uint16_t f;                                                       \
+                                                                                  \
+		asm(op suffix " %[b], %[a]" FLAGS_SAVE                            \
+		    : [a] "+q"(a), "=&a"(f)                                       \
+		    : [b] "q"(b)                                                  \
+		    : "cc");                                                      \
+		v->aflags = f;                                                    \
+		return a;                                                         \
 	}
 /* The same with CF as input. */
-#define FLAGS_DEFINE2C(name, op, bits, suffix)                                                     \
-	static inline uint##bits##_t name##bits(struct vcpu *v, uint##bits##_t a, uint##bits##_t b) \
-	{                                                                                          \
-		uint16_t f;                                                                        \
-                                                                                                   \
-		asm("btl $8, %k[in]\n\t" op suffix " %[b], %[a]" FLAGS_SAVE                        \
-		    : [a] "+q"(a), "=&a"(f)                                                        \
-		    : [b] "q"(b), [in] "q"((uint32_t)v->aflags)                                    \
-		    : "cc");                                                                       \
-		v->aflags = f;                                                                     \
-		return a;                                                                          \
+#define FLAGS_DEFINE2C(name, op, bits, suffix)                                    \
+	static inline uint##bits##_t name##bits(struct vcpu *v, uint##bits##_t a, \
+						uint##bits##_t b)                 \
+	{                                                                         \
+		uint16_t f;                                                       \
+                                                                                  \
+		asm("btl $8, %k[in]\n\t" op suffix " %[b], %[a]" FLAGS_SAVE       \
+		    : [a] "+q"(a), "=&a"(f)                                       \
+		    : [b] "q"(b), [in] "q"((uint32_t)v->aflags)                   \
+		    : "cc");                                                      \
+		v->aflags = f;                                                    \
+		return a;                                                         \
 	}
 /* OP a, keeping CF: also right for NEG and NOT, which write it or nothing. */
-#define FLAGS_DEFINE1(name, op, bits, suffix)                                                      \
-	static inline uint##bits##_t name##bits(struct vcpu *v, uint##bits##_t a, uint##bits##_t b) \
-	{                                                                                          \
-		uint16_t f;                                                                        \
-                                                                                                   \
-		asm("btl $8, %k[in]\n\t" op suffix " %[a]" FLAGS_SAVE                              \
-		    : [a] "+q"(a), "=&a"(f)                                                        \
-		    : [in] "q"((uint32_t)v->aflags)                                                \
-		    : "cc");                                                                       \
-		v->aflags = f;                                                                     \
-		return a;                                                                          \
+#define FLAGS_DEFINE1(name, op, bits, suffix)                                     \
+	static inline uint##bits##_t name##bits(struct vcpu *v, uint##bits##_t a, \
+						uint##bits##_t b)                 \
+	{                                                                         \
+		uint16_t f;                                                       \
+                                                                                  \
+		asm("btl $8, %k[in]\n\t" op suffix " %[a]" FLAGS_SAVE             \
+		    : [a] "+q"(a), "=&a"(f)                                       \
+		    : [in] "q"((uint32_t)v->aflags)                               \
+		    : "cc");                                                      \
+		v->aflags = f;                                                    \
+		return a;                                                         \
 	}
 /* a by count b: flags stay where the count is 0, and most of them in rotates. */
-#define FLAGS_DEFINE_SHIFT(name, op, bits, suffix)                                                 \
-	static inline uint##bits##_t name##bits(struct vcpu *v, uint##bits##_t a, uint8_t b)       \
-	{                                                                                          \
-		uint16_t f = v->aflags;                                                            \
-                                                                                                   \
-		asm(FLAGS_LOAD op suffix " %[b], %[a]" FLAGS_SAVE                                  \
-		    : [a] "+q"(a), "+&a"(f)                                                        \
-		    : [b] "c"(b)                                                                   \
-		    : "cc");                                                                       \
-		v->aflags = f;                                                                     \
-		return a;                                                                          \
+#define FLAGS_DEFINE_SHIFT(name, op, bits, suffix)                                           \
+	static inline uint##bits##_t name##bits(struct vcpu *v, uint##bits##_t a, uint8_t b) \
+	{                                                                                    \
+		uint16_t f = v->aflags;                                                      \
+                                                                                             \
+		asm(FLAGS_LOAD op suffix " %[b], %[a]" FLAGS_SAVE                            \
+		    : [a] "+q"(a), "+&a"(f)                                                  \
+		    : [b] "c"(b)                                                             \
+		    : "cc");                                                                 \
+		v->aflags = f;                                                               \
+		return a;                                                                    \
 	}
-#define FLAGS_WIDTHS(define, name, op)                                                             \
-	define(name, op, 8, "b") define(name, op, 16, "w") define(name, op, 32, "l")               \
+#define FLAGS_WIDTHS(define, name, op)                                               \
+	define(name, op, 8, "b") define(name, op, 16, "w") define(name, op, 32, "l") \
 		define(name, op, 64, "q")
 
 FLAGS_WIDTHS(FLAGS_DEFINE2, flags_add, "add")
@@ -93,11 +102,11 @@ FLAGS_WIDTHS(FLAGS_DEFINE_SHIFT, flags_shr, "shr")
 FLAGS_WIDTHS(FLAGS_DEFINE_SHIFT, flags_sar, "sar")
 
 /* NOT: no flags. */
-#define FLAGS_DEFINE_NOT(bits)                                                                     \
-	static inline uint##bits##_t flags_not##bits(struct vcpu *v, uint##bits##_t a,             \
-						     uint##bits##_t b)                             \
-	{                                                                                          \
-		return ~a;                                                                         \
+#define FLAGS_DEFINE_NOT(bits)                                                         \
+	static inline uint##bits##_t flags_not##bits(struct vcpu *v, uint##bits##_t a, \
+						     uint##bits##_t b)                 \
+	{                                                                              \
+		return ~a;                                                             \
 	}
 FLAGS_DEFINE_NOT(8)
 FLAGS_DEFINE_NOT(16)

@@ -64,7 +64,7 @@ void simd_store_x87(struct vcpu *v)
 
 void simd_load_x87(struct vcpu *v)
 {
-	struct fx_image img = { 0 };
+	struct fx_image img = {0};
 	uint32_t csr = host_mxcsr();
 
 	memcpy(img.b, &v->fx, FX_X87_LEN);
@@ -497,9 +497,9 @@ static const struct insn *stmxcsr(struct vcpu *v, const struct insn *i)
 
 static insn_fn *choose(const struct insn *i)
 {
-	static insn_fn *const d9[8] = { [4] = fldenv, [5] = fldcw, [6] = fnstenv, [7] = fnstcw };
-	static insn_fn *const dd[8] = { [4] = frstor, [6] = fnsave, [7] = fnstsw };
-	static insn_fn *const ae[8] = { fxsave, fxrstor, ldmxcsr, stmxcsr };
+	static insn_fn *const d9[8] = {[4] = fldenv, [5] = fldcw, [6] = fnstenv, [7] = fnstcw};
+	static insn_fn *const dd[8] = {[4] = frstor, [6] = fnsave, [7] = fnstsw};
+	static insn_fn *const ae[8] = {fxsave, fxrstor, ldmxcsr, stmxcsr};
 	unsigned reg = i->modrm >> 3 & 7;
 
 	if (i->map == MAP_1) {

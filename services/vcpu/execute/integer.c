@@ -174,7 +174,6 @@ bool integer_bind_misc(struct vcpu *v, struct insn *i)
 bool execute_bind_integer(struct vcpu *v, struct insn *i)
 {
 	return integer_bind_alu(v, i) || integer_bind_move(v, i) || integer_bind_stack(v, i) ||
-	       integer_bind_shift(v, i) || integer_bind_multiply(v, i) ||
-	       integer_bind_bit(v, i) || integer_bind_atomic(v, i) || integer_bind_bmi(v, i) ||
-	       integer_bind_misc(v, i);
+	       integer_bind_shift(v, i) || integer_bind_multiply(v, i) || integer_bind_bit(v, i) ||
+	       integer_bind_atomic(v, i) || integer_bind_bmi(v, i) || integer_bind_misc(v, i);
 }

@@ -39,39 +39,39 @@ void atomic_unlock(struct vcpu *v)
 
 /* -- add or adc sbb and sub xor; inc dec not neg -- */
 
-#define LOCKED_HANDLER(name, flags_name, bits, src, text, ...)                                     \
-	static const struct insn *name(struct vcpu *v, const struct insn *i)                       \
-	{                                                                                          \
-		uint##bits##_t val __attribute__((unused)) = src;                                  \
-		mem##bits *p;                                                                      \
-		uint64_t lin;                                                                      \
-		uint16_t f = v->aflags;                                                            \
-                                                                                                   \
-		v->insn = i;                                                                       \
-		lin = ea_linear(v, i, bits / 8, MMU_RW);                                           \
-		p = mmu_ptr(v, lin, bits / 8, MMU_RW);                                             \
-		if (__builtin_expect(p != NULL, 1)) {                                              \
-			asm volatile(FLAGS_LOAD "lock " text FLAGS_SAVE                            \
-				     : [m] "+m"(*p), "+&a"(f)                                      \
-				     : __VA_ARGS__                                                 \
-				     : "cc", "memory");                                            \
-			v->aflags = f;                                                             \
-			NEXT(v, i);                                                                \
-		}                                                                                  \
-		mmu_probe(v, lin, bits / 8, MMU_RW);                                               \
-		atomic_lock(v);                                                                     \
-		val = flags_name##bits(v, mmu_read##bits(v, lin), val);                            \
-		mmu_write##bits(v, lin, val);                                                      \
-		atomic_unlock(v);                                                                   \
-		NEXT(v, i);                                                                        \
+#define LOCKED_HANDLER(name, flags_name, bits, src, text, ...)               \
+	static const struct insn *name(struct vcpu *v, const struct insn *i) \
+	{                                                                    \
+		uint##bits##_t val __attribute__((unused)) = src;            \
+		mem##bits *p;                                                \
+		uint64_t lin;                                                \
+		uint16_t f = v->aflags;                                      \
+                                                                             \
+		v->insn = i;                                                 \
+		lin = ea_linear(v, i, bits / 8, MMU_RW);                     \
+		p = mmu_ptr(v, lin, bits / 8, MMU_RW);                       \
+		if (__builtin_expect(p != NULL, 1)) {                        \
+			asm volatile(FLAGS_LOAD "lock " text FLAGS_SAVE      \
+				     : [m] "+m"(*p), "+&a"(f)                \
+				     : __VA_ARGS__                           \
+				     : "cc", "memory");                      \
+			v->aflags = f;                                       \
+			NEXT(v, i);                                          \
+		}                                                            \
+		mmu_probe(v, lin, bits / 8, MMU_RW);                         \
+		atomic_lock(v);                                              \
+		val = flags_name##bits(v, mmu_read##bits(v, lin), val);      \
+		mmu_write##bits(v, lin, val);                                \
+		atomic_unlock(v);                                            \
+		NEXT(v, i);                                                  \
 	}
 
-#define LOCKED2(op, bits, suffix)                                                                  \
-	LOCKED_HANDLER(op##_reg##bits, flags_##op, bits, get##bits(v, i->reg_at),                  \
-		       #op suffix " %[b], %[m]", [b] "q"(val))                                     \
-	LOCKED_HANDLER(op##_imm##bits, flags_##op, bits, (uint##bits##_t)i->imm,                   \
+#define LOCKED2(op, bits, suffix)                                                 \
+	LOCKED_HANDLER(op##_reg##bits, flags_##op, bits, get##bits(v, i->reg_at), \
+		       #op suffix " %[b], %[m]", [b] "q"(val))                    \
+	LOCKED_HANDLER(op##_imm##bits, flags_##op, bits, (uint##bits##_t)i->imm,  \
 		       #op suffix " %[b], %[m]", [b] "q"(val))
-#define LOCKED2_OP(op)                                                                             \
+#define LOCKED2_OP(op) \
 	LOCKED2(op, 8, "b") LOCKED2(op, 16, "w") LOCKED2(op, 32, "l") LOCKED2(op, 64, "q")
 LOCKED2_OP(add)
 LOCKED2_OP(or)
@@ -81,19 +81,22 @@ LOCKED2_OP(and)
 LOCKED2_OP(sub)
 LOCKED2_OP(xor)
 
-#define LOCKED1(op, bits, suffix)                                                                  \
+#define LOCKED1(op, bits, suffix) \
 	LOCKED_HANDLER(op##_mem##bits, flags_##op, bits, 0, #op suffix " %[m]")
-#define LOCKED1_OP(op)                                                                             \
+#define LOCKED1_OP(op) \
 	LOCKED1(op, 8, "b") LOCKED1(op, 16, "w") LOCKED1(op, 32, "l") LOCKED1(op, 64, "q")
 LOCKED1_OP(inc)
 LOCKED1_OP(dec)
-LOCKED1_OP(not)
+LOCKED1_OP(not )
 LOCKED1_OP(neg)
 
-#define ROW(name) {name##8, name##16, name##32, name##64}
+#define ROW(name)                                     \
+	{                                             \
+		name##8, name##16, name##32, name##64 \
+	}
 
 static insn_fn *const alu_handlers[7][2][4] = {
-	{ROW(add_reg), ROW(add_imm)}, {ROW(or_reg), ROW(or_imm)}, {ROW(adc_reg), ROW(adc_imm)},
+	{ROW(add_reg), ROW(add_imm)}, {ROW(or_reg), ROW(or_imm)},   {ROW(adc_reg), ROW(adc_imm)},
 	{ROW(sbb_reg), ROW(sbb_imm)}, {ROW(and_reg), ROW(and_imm)}, {ROW(sub_reg), ROW(sub_imm)},
 	{ROW(xor_reg), ROW(xor_imm)},
 };
@@ -112,99 +115,99 @@ insn_fn *locked_unary(unsigned op, unsigned size)
 
 /* -- XCHG, XADD, CMPXCHG -- */
 
-#define EXCHANGE_WIDTH(bits, suffix)                                                               \
-	static const struct insn *xchg##bits(struct vcpu *v, const struct insn *i)                 \
-	{                                                                                          \
-		uint##bits##_t val = get##bits(v, i->reg_at), old;                                 \
-		mem##bits *p;                                                                      \
-		uint64_t lin;                                                                      \
-                                                                                                   \
-		v->insn = i;                                                                       \
-		lin = ea_linear(v, i, bits / 8, MMU_RW);                                           \
-		p = mmu_ptr(v, lin, bits / 8, MMU_RW);                                             \
-		if (__builtin_expect(p != NULL, 1)) {                                              \
-			asm volatile("xchg" suffix " %[b], %[m]"                                   \
-				     : [m] "+m"(*p), [b] "+q"(val)::"memory");                     \
-			set##bits(v, i->reg_at, val);                                              \
-			NEXT(v, i);                                                                \
-		}                                                                                  \
-		mmu_probe(v, lin, bits / 8, MMU_RW);                                               \
-		atomic_lock(v);                                                                     \
-		old = mmu_read##bits(v, lin);                                                      \
-		mmu_write##bits(v, lin, val);                                                      \
-		atomic_unlock(v);                                                                   \
-		set##bits(v, i->reg_at, old);                                                      \
-		NEXT(v, i);                                                                        \
-	}                                                                                          \
-	static const struct insn *xadd##bits(struct vcpu *v, const struct insn *i)                 \
-	{                                                                                          \
-		uint##bits##_t val = get##bits(v, i->reg_at), old;                                 \
-		mem##bits *p;                                                                      \
-		uint64_t lin;                                                                      \
-		uint16_t f;                                                                        \
-                                                                                                   \
-		v->insn = i;                                                                       \
-		if (i->mod == 3) {                                                                 \
-			old = get##bits(v, i->rm_at);                                              \
-			val = flags_add##bits(v, old, val);                                        \
-			set##bits(v, i->reg_at, old);                                              \
-			set##bits(v, i->rm_at, val);                                               \
-			NEXT(v, i);                                                                \
-		}                                                                                  \
-		lin = ea_linear(v, i, bits / 8, MMU_RW);                                           \
-		p = mmu_ptr(v, lin, bits / 8, MMU_RW);                                             \
-		if (__builtin_expect(p != NULL, 1)) {                                              \
-			asm volatile("lock xadd" suffix " %[b], %[m]" FLAGS_SAVE                   \
-				     : [m] "+m"(*p), [b] "+q"(val), "=&a"(f)::"cc", "memory");     \
-			v->aflags = f;                                                             \
-			set##bits(v, i->reg_at, val);                                              \
-			NEXT(v, i);                                                                \
-		}                                                                                  \
-		mmu_probe(v, lin, bits / 8, MMU_RW);                                               \
-		atomic_lock(v);                                                                     \
-		old = mmu_read##bits(v, lin);                                                      \
-		mmu_write##bits(v, lin, flags_add##bits(v, old, val));                             \
-		atomic_unlock(v);                                                                   \
-		set##bits(v, i->reg_at, old);                                                      \
-		NEXT(v, i);                                                                        \
-	}                                                                                          \
-	static const struct insn *cmpxchg##bits(struct vcpu *v, const struct insn *i)              \
-	{                                                                                          \
-		uint##bits##_t acc = get##bits(v, RAX * 8), val = get##bits(v, i->reg_at), old;    \
-		mem##bits *p;                                                                      \
-		uint64_t lin;                                                                      \
-                                                                                                   \
-		v->insn = i;                                                                       \
-		if (i->mod == 3) {                                                                 \
-			old = get##bits(v, i->rm_at);                                              \
-			flags_cmp##bits(v, acc, old);                                              \
-			if (acc == old) {                                                          \
-				set##bits(v, i->rm_at, val);                                       \
-			} else { /* the destination keeps its upper half */                        \
-				set##bits(v, RAX * 8, old);                                        \
-			}                                                                          \
-			NEXT(v, i);                                                                \
-		}                                                                                  \
-		lin = ea_linear(v, i, bits / 8, MMU_RW);                                           \
-		p = mmu_ptr(v, lin, bits / 8, MMU_RW);                                             \
-		if (__builtin_expect(p != NULL, 1)) {                                              \
-			old = acc;                                                                 \
-			asm volatile("lock cmpxchg" suffix " %[b], %[m]"                           \
-				     : [m] "+m"(*p), "+a"(old)                                     \
-				     : [b] "q"(val)                                                \
-				     : "cc", "memory");                                            \
-		} else {                                                                           \
-			mmu_probe(v, lin, bits / 8, MMU_RW);                                       \
-			atomic_lock(v);                                                             \
-			old = mmu_read##bits(v, lin);                                              \
-			mmu_write##bits(v, lin, old == acc ? val : old);                           \
-			atomic_unlock(v);                                                           \
-		}                                                                                  \
-		flags_cmp##bits(v, acc, old);                                                      \
-		if (old != acc) {                                                                  \
-			set##bits(v, RAX * 8, old);                                                \
-		}                                                                                  \
-		NEXT(v, i);                                                                        \
+#define EXCHANGE_WIDTH(bits, suffix)                                                            \
+	static const struct insn *xchg##bits(struct vcpu *v, const struct insn *i)              \
+	{                                                                                       \
+		uint##bits##_t val = get##bits(v, i->reg_at), old;                              \
+		mem##bits *p;                                                                   \
+		uint64_t lin;                                                                   \
+                                                                                                \
+		v->insn = i;                                                                    \
+		lin = ea_linear(v, i, bits / 8, MMU_RW);                                        \
+		p = mmu_ptr(v, lin, bits / 8, MMU_RW);                                          \
+		if (__builtin_expect(p != NULL, 1)) {                                           \
+			asm volatile("xchg" suffix " %[b], %[m]"                                \
+				     : [m] "+m"(*p), [b] "+q"(val)::"memory");                  \
+			set##bits(v, i->reg_at, val);                                           \
+			NEXT(v, i);                                                             \
+		}                                                                               \
+		mmu_probe(v, lin, bits / 8, MMU_RW);                                            \
+		atomic_lock(v);                                                                 \
+		old = mmu_read##bits(v, lin);                                                   \
+		mmu_write##bits(v, lin, val);                                                   \
+		atomic_unlock(v);                                                               \
+		set##bits(v, i->reg_at, old);                                                   \
+		NEXT(v, i);                                                                     \
+	}                                                                                       \
+	static const struct insn *xadd##bits(struct vcpu *v, const struct insn *i)              \
+	{                                                                                       \
+		uint##bits##_t val = get##bits(v, i->reg_at), old;                              \
+		mem##bits *p;                                                                   \
+		uint64_t lin;                                                                   \
+		uint16_t f;                                                                     \
+                                                                                                \
+		v->insn = i;                                                                    \
+		if (i->mod == 3) {                                                              \
+			old = get##bits(v, i->rm_at);                                           \
+			val = flags_add##bits(v, old, val);                                     \
+			set##bits(v, i->reg_at, old);                                           \
+			set##bits(v, i->rm_at, val);                                            \
+			NEXT(v, i);                                                             \
+		}                                                                               \
+		lin = ea_linear(v, i, bits / 8, MMU_RW);                                        \
+		p = mmu_ptr(v, lin, bits / 8, MMU_RW);                                          \
+		if (__builtin_expect(p != NULL, 1)) {                                           \
+			asm volatile("lock xadd" suffix " %[b], %[m]" FLAGS_SAVE                \
+				     : [m] "+m"(*p), [b] "+q"(val), "=&a"(f)::"cc", "memory");  \
+			v->aflags = f;                                                          \
+			set##bits(v, i->reg_at, val);                                           \
+			NEXT(v, i);                                                             \
+		}                                                                               \
+		mmu_probe(v, lin, bits / 8, MMU_RW);                                            \
+		atomic_lock(v);                                                                 \
+		old = mmu_read##bits(v, lin);                                                   \
+		mmu_write##bits(v, lin, flags_add##bits(v, old, val));                          \
+		atomic_unlock(v);                                                               \
+		set##bits(v, i->reg_at, old);                                                   \
+		NEXT(v, i);                                                                     \
+	}                                                                                       \
+	static const struct insn *cmpxchg##bits(struct vcpu *v, const struct insn *i)           \
+	{                                                                                       \
+		uint##bits##_t acc = get##bits(v, RAX * 8), val = get##bits(v, i->reg_at), old; \
+		mem##bits *p;                                                                   \
+		uint64_t lin;                                                                   \
+                                                                                                \
+		v->insn = i;                                                                    \
+		if (i->mod == 3) {                                                              \
+			old = get##bits(v, i->rm_at);                                           \
+			flags_cmp##bits(v, acc, old);                                           \
+			if (acc == old) {                                                       \
+				set##bits(v, i->rm_at, val);                                    \
+			} else { /* the destination keeps its upper half */                     \
+				set##bits(v, RAX * 8, old);                                     \
+			}                                                                       \
+			NEXT(v, i);                                                             \
+		}                                                                               \
+		lin = ea_linear(v, i, bits / 8, MMU_RW);                                        \
+		p = mmu_ptr(v, lin, bits / 8, MMU_RW);                                          \
+		if (__builtin_expect(p != NULL, 1)) {                                           \
+			old = acc;                                                              \
+			asm volatile("lock cmpxchg" suffix " %[b], %[m]"                        \
+				     : [m] "+m"(*p), "+a"(old)                                  \
+				     : [b] "q"(val)                                             \
+				     : "cc", "memory");                                         \
+		} else {                                                                        \
+			mmu_probe(v, lin, bits / 8, MMU_RW);                                    \
+			atomic_lock(v);                                                         \
+			old = mmu_read##bits(v, lin);                                           \
+			mmu_write##bits(v, lin, old == acc ? val : old);                        \
+			atomic_unlock(v);                                                       \
+		}                                                                               \
+		flags_cmp##bits(v, acc, old);                                                   \
+		if (old != acc) {                                                               \
+			set##bits(v, RAX * 8, old);                                             \
+		}                                                                               \
+		NEXT(v, i);                                                                     \
 	}
 EXCHANGE_WIDTH(8, "b")
 EXCHANGE_WIDTH(16, "w")
@@ -305,11 +308,13 @@ bool integer_bind_atomic(struct vcpu *v, struct insn *i)
 		return false;
 	}
 	switch (i->opcode) {
-	case 0xb0: case 0xb1:
+	case 0xb0:
+	case 0xb1:
 		operand_bind(v, i, size);
 		i->fn = cmpxchg_handlers[width];
 		return true;
-	case 0xc0: case 0xc1:
+	case 0xc0:
+	case 0xc1:
 		operand_bind(v, i, size);
 		i->fn = xadd_handlers[width];
 		return true;

@@ -9,8 +9,7 @@
  * BT and friends. With a register as bit offset and the string in memory, the offset is signed and
  * reaches beyond the operand: the access goes to the operand-sized unit that holds the bit.
  */
-static uint64_t bit_linear(struct vcpu *v, const struct insn *i, unsigned size,
-			   enum mmu_access acc)
+static uint64_t bit_linear(struct vcpu *v, const struct insn *i, unsigned size, enum mmu_access acc)
 {
 	unsigned log = (unsigned)__builtin_ctz(size);
 	uint64_t off = ea_offset(v, i);
@@ -106,26 +105,26 @@ static const struct insn *bit_test(struct vcpu *v, const struct insn *i)
  * Scans and counts on the host: the destination goes in for the source 0 of BSF and BSR, and as
  * 64 bits, for what then becomes of its upper half.
  */
-#define SCAN(name, bits, insn_text, mod)                                                           \
-	static const struct insn *name##bits(struct vcpu *v, const struct insn *i)                 \
-	{                                                                                          \
-		uint64_t val, dst = get64(v, i->reg_at);                                           \
-		uint16_t f = v->aflags;                                                            \
-                                                                                                   \
-		v->insn = i;                                                                       \
-		val = rm_read(v, i, bits / 8);                                                     \
-		asm(FLAGS_LOAD insn_text " %" mod "[b], %" mod "[a]" FLAGS_SAVE                    \
-		    : [a] "+r"(dst), "+&a"(f)                                                      \
-		    : [b] "r"(val)                                                                 \
-		    : "cc");                                                                       \
-		v->aflags = f;                                                                     \
-		set64(v, i->reg_at, dst);                                                          \
-		NEXT(v, i);                                                                        \
+#define SCAN(name, bits, insn_text, mod)                                           \
+	static const struct insn *name##bits(struct vcpu *v, const struct insn *i) \
+	{                                                                          \
+		uint64_t val, dst = get64(v, i->reg_at);                           \
+		uint16_t f = v->aflags;                                            \
+                                                                                   \
+		v->insn = i;                                                       \
+		val = rm_read(v, i, bits / 8);                                     \
+		asm(FLAGS_LOAD insn_text " %" mod "[b], %" mod "[a]" FLAGS_SAVE    \
+		    : [a] "+r"(dst), "+&a"(f)                                      \
+		    : [b] "r"(val)                                                 \
+		    : "cc");                                                       \
+		v->aflags = f;                                                     \
+		set64(v, i->reg_at, dst);                                          \
+		NEXT(v, i);                                                        \
 	}
-#define SCANS(name, insn_text)                                                                     \
-	SCAN(name, 16, insn_text "w", "w")                                                         \
-	SCAN(name, 32, insn_text "l", "k")                                                         \
-	SCAN(name, 64, insn_text "q", "q")                                                         \
+#define SCANS(name, insn_text)             \
+	SCAN(name, 16, insn_text "w", "w") \
+	SCAN(name, 32, insn_text "l", "k") \
+	SCAN(name, 64, insn_text "q", "q") \
 	static insn_fn *const name##_handlers[4] = {NULL, name##16, name##32, name##64};
 SCANS(bsf, "bsf")
 SCANS(bsr, "bsr")
@@ -133,17 +132,17 @@ SCANS(tzcnt, "tzcnt")
 SCANS(lzcnt, "lzcnt")
 SCANS(popcnt, "popcnt")
 
-#define CRC32(bits, suffix, crc_bits)                                                              \
-	static const struct insn *crc32_##bits(struct vcpu *v, const struct insn *i)               \
-	{                                                                                          \
-		uint##bits##_t val;                                                                \
-		uint##crc_bits##_t crc = get32(v, i->reg_at);                                      \
-                                                                                                   \
-		v->insn = i;                                                                       \
-		val = rm_read(v, i, bits / 8);                                                     \
-		asm("crc32" suffix " %[b], %[a]" : [a] "+r"(crc) : [b] "r"(val));                  \
-		set64(v, i->reg_at, crc);                                                          \
-		NEXT(v, i);                                                                        \
+#define CRC32(bits, suffix, crc_bits)                                                \
+	static const struct insn *crc32_##bits(struct vcpu *v, const struct insn *i) \
+	{                                                                            \
+		uint##bits##_t val;                                                  \
+		uint##crc_bits##_t crc = get32(v, i->reg_at);                        \
+                                                                                     \
+		v->insn = i;                                                         \
+		val = rm_read(v, i, bits / 8);                                       \
+		asm("crc32" suffix " %[b], %[a]" : [a] "+r"(crc) : [b] "r"(val));    \
+		set64(v, i->reg_at, crc);                                            \
+		NEXT(v, i);                                                          \
 	}
 CRC32(8, "b", 32)
 CRC32(16, "w", 32)
@@ -175,7 +174,11 @@ bool integer_bind_bit(struct vcpu *v, struct insn *i)
 	}
 	operand_bind(v, i, i->opsize);
 	switch (i->opcode) {
-	case 0xa3: case 0xab: case 0xb3: case 0xba: case 0xbb: i->fn = bit_test; return true;
+	case 0xa3:
+	case 0xab:
+	case 0xb3:
+	case 0xba:
+	case 0xbb: i->fn = bit_test; return true;
 	case 0xb8: i->fn = popcnt_handlers[width]; return true;
 	case 0xbc:
 		rep = rep && (v->interp->leaf_7_ebx >> CPUID_BMI1 & 1);

@@ -8,33 +8,36 @@
 #include "execute/operand.h"
 
 /* A load of `bits` through `conv` into a register of `to` bits, in the three forms of address. */
-#define LOAD_FAST(name, bits, to, conv, ea)                                                        \
-	static const struct insn *name##_##bits##to##ea(struct vcpu *v, const struct insn *i)      \
-	{                                                                                          \
-		const mem##bits *p = tlb_hit_r(v, EA_FAST_##ea(v, i), bits / 8);                   \
-                                                                                                   \
-		if (__builtin_expect(!p, 0)) {                                                     \
-			return name##_##bits##to##G(v, i);                                         \
-		}                                                                                  \
-		set##to(v, i->reg_at, conv(*p));                                                   \
-		NEXT(v, i);                                                                        \
+#define LOAD_FAST(name, bits, to, conv, ea)                                                   \
+	static const struct insn *name##_##bits##to##ea(struct vcpu *v, const struct insn *i) \
+	{                                                                                     \
+		const mem##bits *p = tlb_hit_r(v, EA_FAST_##ea(v, i), bits / 8);              \
+                                                                                              \
+		if (__builtin_expect(!p, 0)) {                                                \
+			return name##_##bits##to##G(v, i);                                    \
+		}                                                                             \
+		set##to(v, i->reg_at, conv(*p));                                              \
+		NEXT(v, i);                                                                   \
 	}
-#define LOAD(name, bits, to, conv)                                                                 \
-	static const struct insn *name##_##bits##to##G(struct vcpu *v, const struct insn *i)       \
-	{                                                                                          \
-		v->insn = i;                                                                       \
-		set##to(v, i->reg_at, conv(mmu_read##bits(v, ea_linear(v, i, bits / 8, MMU_R))));  \
-		NEXT(v, i);                                                                        \
-	}                                                                                          \
-	LOAD_FAST(name, bits, to, conv, B)                                                         \
-	LOAD_FAST(name, bits, to, conv, X)                                                         \
-	static const struct insn *name##_##bits##to##R(struct vcpu *v, const struct insn *i)       \
-	{                                                                                          \
-		set##to(v, i->reg_at, conv(get##bits(v, i->rm_at)));                               \
-		NEXT(v, i);                                                                        \
+#define LOAD(name, bits, to, conv)                                                                \
+	static const struct insn *name##_##bits##to##G(struct vcpu *v, const struct insn *i)      \
+	{                                                                                         \
+		v->insn = i;                                                                      \
+		set##to(v, i->reg_at, conv(mmu_read##bits(v, ea_linear(v, i, bits / 8, MMU_R)))); \
+		NEXT(v, i);                                                                       \
+	}                                                                                         \
+	LOAD_FAST(name, bits, to, conv, B)                                                        \
+	LOAD_FAST(name, bits, to, conv, X)                                                        \
+	static const struct insn *name##_##bits##to##R(struct vcpu *v, const struct insn *i)      \
+	{                                                                                         \
+		set##to(v, i->reg_at, conv(get##bits(v, i->rm_at)));                              \
+		NEXT(v, i);                                                                       \
 	}
-#define LOAD_ROW(name, bits, to)                                                                   \
-	{name##_##bits##to##B, name##_##bits##to##X, name##_##bits##to##G, name##_##bits##to##R}
+#define LOAD_ROW(name, bits, to)                                                  \
+	{                                                                         \
+		name##_##bits##to##B, name##_##bits##to##X, name##_##bits##to##G, \
+			name##_##bits##to##R                                      \
+	}
 
 LOAD(mov, 8, 8, )
 LOAD(mov, 16, 16, )
@@ -50,27 +53,30 @@ LOAD(movsx, 16, 32, (uint32_t)(int16_t))
 LOAD(movsx, 16, 64, (int64_t)(int16_t))
 LOAD(movsx, 32, 64, (int64_t)(int32_t))
 
-#define STORE_FAST(name, bits, src, ea)                                                            \
-	static const struct insn *name##bits##ea(struct vcpu *v, const struct insn *i)             \
-	{                                                                                          \
-		mem##bits *p = tlb_hit_w(v, EA_FAST_##ea(v, i), bits / 8);                         \
-                                                                                                   \
-		if (__builtin_expect(!p, 0)) {                                                     \
-			return name##bits##G(v, i);                                                \
-		}                                                                                  \
-		*p = src;                                                                          \
-		NEXT(v, i);                                                                        \
+#define STORE_FAST(name, bits, src, ea)                                                \
+	static const struct insn *name##bits##ea(struct vcpu *v, const struct insn *i) \
+	{                                                                              \
+		mem##bits *p = tlb_hit_w(v, EA_FAST_##ea(v, i), bits / 8);             \
+                                                                                       \
+		if (__builtin_expect(!p, 0)) {                                         \
+			return name##bits##G(v, i);                                    \
+		}                                                                      \
+		*p = src;                                                              \
+		NEXT(v, i);                                                            \
 	}
-#define STORE(name, bits, src)                                                                     \
-	static const struct insn *name##bits##G(struct vcpu *v, const struct insn *i)              \
-	{                                                                                          \
-		v->insn = i;                                                                       \
-		mmu_write##bits(v, ea_linear(v, i, bits / 8, MMU_W), src);                         \
-		NEXT(v, i);                                                                        \
-	}                                                                                          \
-	STORE_FAST(name, bits, src, B)                                                             \
+#define STORE(name, bits, src)                                                        \
+	static const struct insn *name##bits##G(struct vcpu *v, const struct insn *i) \
+	{                                                                             \
+		v->insn = i;                                                          \
+		mmu_write##bits(v, ea_linear(v, i, bits / 8, MMU_W), src);            \
+		NEXT(v, i);                                                           \
+	}                                                                             \
+	STORE_FAST(name, bits, src, B)                                                \
 	STORE_FAST(name, bits, src, X)
-#define STORE_ROW(name, bits) {name##bits##B, name##bits##X, name##bits##G}
+#define STORE_ROW(name, bits)                               \
+	{                                                   \
+		name##bits##B, name##bits##X, name##bits##G \
+	}
 
 STORE(store_reg, 8, get8(v, i->reg_at))
 STORE(store_reg, 16, get16(v, i->reg_at))
@@ -89,17 +95,25 @@ LOAD(movbe, 64, 64, __builtin_bswap64)
 
 /* By width, then enum ea_form; N_EA: from a register. */
 static insn_fn *const load_handlers[4][N_EA + 1] = {
-	LOAD_ROW(mov, 8, 8), LOAD_ROW(mov, 16, 16), LOAD_ROW(mov, 32, 32), LOAD_ROW(mov, 64, 64),
+	LOAD_ROW(mov, 8, 8),
+	LOAD_ROW(mov, 16, 16),
+	LOAD_ROW(mov, 32, 32),
+	LOAD_ROW(mov, 64, 64),
 };
 static insn_fn *const movbe_load_handlers[4][N_EA + 1] = {
-	{NULL}, LOAD_ROW(movbe, 16, 16), LOAD_ROW(movbe, 32, 32), LOAD_ROW(movbe, 64, 64),
+	{NULL},
+	LOAD_ROW(movbe, 16, 16),
+	LOAD_ROW(movbe, 32, 32),
+	LOAD_ROW(movbe, 64, 64),
 };
 static insn_fn *const store_handlers[3][4][N_EA] = {
 	{STORE_ROW(store_reg, 8), STORE_ROW(store_reg, 16), STORE_ROW(store_reg, 32),
 	 STORE_ROW(store_reg, 64)},
 	{STORE_ROW(store_imm, 8), STORE_ROW(store_imm, 16), STORE_ROW(store_imm, 32),
 	 STORE_ROW(store_imm, 64)},
-	{{NULL}, STORE_ROW(store_swapped, 16), STORE_ROW(store_swapped, 32),
+	{{NULL},
+	 STORE_ROW(store_swapped, 16),
+	 STORE_ROW(store_swapped, 32),
 	 STORE_ROW(store_swapped, 64)},
 };
 enum { STORE_REG, STORE_IMM, STORE_SWAPPED };
@@ -112,40 +126,43 @@ static insn_fn *const extend_handlers[2][3][4][N_EA + 1] = {
 	 {{NULL}, LOAD_ROW(mov, 16, 16), LOAD_ROW(mov, 32, 32), LOAD_ROW(movsx, 32, 64)}},
 };
 
-#define WIDTH_HANDLERS(bits)                                                                       \
-	static const struct insn *mov_imm##bits(struct vcpu *v, const struct insn *i)              \
-	{                                                                                          \
-		set##bits(v, i->rm_at, (uint##bits##_t)i->imm);                                    \
-		NEXT(v, i);                                                                        \
-	}                                                                                          \
-	static const struct insn *xchg_rr##bits(struct vcpu *v, const struct insn *i)              \
-	{                                                                                          \
-		uint##bits##_t val = get##bits(v, i->reg_at);                                      \
-                                                                                                   \
-		set##bits(v, i->reg_at, get##bits(v, i->rm_at));                                   \
-		set##bits(v, i->rm_at, val);                                                       \
-		NEXT(v, i);                                                                        \
-	}                                                                                          \
-	static const struct insn *lea##bits(struct vcpu *v, const struct insn *i)                  \
-	{                                                                                          \
-		set##bits(v, i->reg_at, (uint##bits##_t)ea_offset(v, i));                          \
-		NEXT(v, i);                                                                        \
-	}                                                                                          \
-	static const struct insn *cmov##bits(struct vcpu *v, const struct insn *i)                 \
-	{                                                                                          \
-		uint##bits##_t val;                                                                \
-                                                                                                   \
-		v->insn = i;                                                                       \
-		val = rm_read(v, i, bits / 8);                                                     \
-		val = condition(v->aflags, i->opcode & 15) ? val : get##bits(v, i->reg_at);        \
-		set##bits(v, i->reg_at, val);                                                      \
-		NEXT(v, i);                                                                        \
+#define WIDTH_HANDLERS(bits)                                                                \
+	static const struct insn *mov_imm##bits(struct vcpu *v, const struct insn *i)       \
+	{                                                                                   \
+		set##bits(v, i->rm_at, (uint##bits##_t)i->imm);                             \
+		NEXT(v, i);                                                                 \
+	}                                                                                   \
+	static const struct insn *xchg_rr##bits(struct vcpu *v, const struct insn *i)       \
+	{                                                                                   \
+		uint##bits##_t val = get##bits(v, i->reg_at);                               \
+                                                                                            \
+		set##bits(v, i->reg_at, get##bits(v, i->rm_at));                            \
+		set##bits(v, i->rm_at, val);                                                \
+		NEXT(v, i);                                                                 \
+	}                                                                                   \
+	static const struct insn *lea##bits(struct vcpu *v, const struct insn *i)           \
+	{                                                                                   \
+		set##bits(v, i->reg_at, (uint##bits##_t)ea_offset(v, i));                   \
+		NEXT(v, i);                                                                 \
+	}                                                                                   \
+	static const struct insn *cmov##bits(struct vcpu *v, const struct insn *i)          \
+	{                                                                                   \
+		uint##bits##_t val;                                                         \
+                                                                                            \
+		v->insn = i;                                                                \
+		val = rm_read(v, i, bits / 8);                                              \
+		val = condition(v->aflags, i->opcode & 15) ? val : get##bits(v, i->reg_at); \
+		set##bits(v, i->reg_at, val);                                               \
+		NEXT(v, i);                                                                 \
 	}
 WIDTH_HANDLERS(8)
 WIDTH_HANDLERS(16)
 WIDTH_HANDLERS(32)
 WIDTH_HANDLERS(64)
-#define WIDTH_ROW(name) {name##8, name##16, name##32, name##64}
+#define WIDTH_ROW(name)                               \
+	{                                             \
+		name##8, name##16, name##32, name##64 \
+	}
 
 static insn_fn *const mov_imm_handlers[4] = WIDTH_ROW(mov_imm);
 static insn_fn *const xchg_handlers[4] = WIDTH_ROW(xchg_rr);
@@ -226,7 +243,8 @@ static bool bind_extend(struct vcpu *v, struct insn *i, bool is_signed, unsigned
 	if (from > i->opsize) {
 		from = i->opsize; /* MOVSXD with a 16-bit destination */
 	}
-	bind_load(v, i, extend_handlers[is_signed][width_index(from)][width_index(i->opsize)], from);
+	bind_load(v, i, extend_handlers[is_signed][width_index(from)][width_index(i->opsize)],
+		  from);
 	i->reg_at = i->reg * 8;
 	return true;
 }
@@ -253,7 +271,8 @@ static bool bind_lea(struct vcpu *v, struct insn *i)
 static bool bind_0f(struct vcpu *v, struct insn *i)
 {
 	switch (i->opcode) {
-	case 0x0d: case 0x18 ... 0x1f: i->fn = nop; return true; /* prefetches and hints */
+	case 0x0d:
+	case 0x18 ... 0x1f: i->fn = nop; return true; /* prefetches and hints */
 	case 0x40 ... 0x4f:
 		operand_bind(v, i, i->opsize);
 		i->fn = cmov_handlers[width_index(i->opsize)];
@@ -262,8 +281,10 @@ static bool bind_0f(struct vcpu *v, struct insn *i)
 		operand_bind(v, i, 1);
 		i->fn = setcc;
 		return true;
-	case 0xb6: case 0xb7: return bind_extend(v, i, false, i->opcode & 1 ? 2 : 1);
-	case 0xbe: case 0xbf: return bind_extend(v, i, true, i->opcode & 1 ? 2 : 1);
+	case 0xb6:
+	case 0xb7: return bind_extend(v, i, false, i->opcode & 1 ? 2 : 1);
+	case 0xbe:
+	case 0xbf: return bind_extend(v, i, true, i->opcode & 1 ? 2 : 1);
 	case 0xc3: return bind_store(v, i, STORE_REG, i->opsize == 2 ? 4 : i->opsize); /* MOVNTI */
 	case 0xc8 ... 0xcf:
 		i->rm_at = i->rm * 8;
@@ -296,13 +317,14 @@ bool integer_bind_move(struct vcpu *v, struct insn *i)
 		return i->map == MAP_0F ? bind_0f(v, i) : bind_movbe(v, i);
 	}
 	switch (i->opcode) {
-	case 0x63:
-		return (v->mode & MODE_SIZE) == MODE_64 && bind_extend(v, i, true, 4);
-	case 0x86: case 0x87:
+	case 0x63: return (v->mode & MODE_SIZE) == MODE_64 && bind_extend(v, i, true, 4);
+	case 0x86:
+	case 0x87:
 		operand_bind(v, i, size);
 		i->fn = xchg_handlers[width_index(size)];
 		return i->mod == 3; /* with memory: integer_bind_atomic() */
-	case 0x88: case 0x89:
+	case 0x88:
+	case 0x89:
 		if (i->mod == 3) {
 			uint8_t reg = i->reg;
 
@@ -311,15 +333,14 @@ bool integer_bind_move(struct vcpu *v, struct insn *i)
 			return bind_load(v, i, load_handlers[width_index(size)], size);
 		}
 		return bind_store(v, i, STORE_REG, size);
-	case 0x8a: case 0x8b: return bind_load(v, i, load_handlers[width_index(size)], size);
+	case 0x8a:
+	case 0x8b: return bind_load(v, i, load_handlers[width_index(size)], size);
 	case 0x8d: return bind_lea(v, i);
 	case 0x90 ... 0x97: return bind_xchg_acc(i);
-	case 0xa0: case 0xa1:
-		i->reg = RAX;
-		return bind_load(v, i, load_handlers[width_index(size)], size);
-	case 0xa2: case 0xa3:
-		i->reg = RAX;
-		return bind_store(v, i, STORE_REG, size);
+	case 0xa0:
+	case 0xa1: i->reg = RAX; return bind_load(v, i, load_handlers[width_index(size)], size);
+	case 0xa2:
+	case 0xa3: i->reg = RAX; return bind_store(v, i, STORE_REG, size);
 	case 0xb0 ... 0xb7:
 		i->rm_at = byte_reg_at(i, i->rm);
 		i->fn = mov_imm8;
@@ -328,7 +349,8 @@ bool integer_bind_move(struct vcpu *v, struct insn *i)
 		i->rm_at = i->rm * 8;
 		i->fn = mov_imm_handlers[width_index(i->opsize)];
 		return true;
-	case 0xc6: case 0xc7:
+	case 0xc6:
+	case 0xc7:
 		if (i->mod != 3) {
 			return bind_store(v, i, STORE_IMM, size);
 		}

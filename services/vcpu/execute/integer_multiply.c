@@ -11,30 +11,30 @@ typedef unsigned __int128 uint128_t;
 typedef __int128 int128_t;
 
 /* op on the accumulator and `val`; flags start as the guest's, for those the host leaves alone. */
-#define WIDE_ASM(op, suffix, lo, hi, val, f)                                                       \
-	asm(FLAGS_LOAD "xchgq %%rax, %[lo]\n\t" op suffix " %[b]\n\t"                              \
-	    "xchgq %%rax, %[lo]" FLAGS_SAVE                                                        \
-	    : [lo] "+&r"(lo), "+&d"(hi), "+&a"(f)                                                  \
-	    : [b] "r"(val)                                                                         \
+#define WIDE_ASM(op, suffix, lo, hi, val, f)                          \
+	asm(FLAGS_LOAD "xchgq %%rax, %[lo]\n\t" op suffix " %[b]\n\t" \
+		       "xchgq %%rax, %[lo]" FLAGS_SAVE                \
+	    : [lo] "+&r"(lo), "+&d"(hi), "+&a"(f)                     \
+	    : [b] "r"(val)                                            \
 	    : "cc")
 
-#define MULTIPLY(op, bits, suffix)                                                                 \
-	static const struct insn *op##bits(struct vcpu *v, const struct insn *i)                   \
-	{                                                                                          \
-		uint64_t lo = v->gpr[RAX], hi = v->gpr[RDX], f = v->aflags;                        \
-		uint##bits##_t val;                                                                \
-                                                                                                   \
-		v->insn = i;                                                                       \
-		val = rm_read(v, i, bits / 8);                                                     \
-		WIDE_ASM(#op, suffix, lo, hi, val, f);                                             \
-		v->aflags = f;                                                                     \
-		if (bits == 8) {                                                                   \
-			set16(v, RAX * 8, lo);                                                     \
-		} else {                                                                           \
-			set##bits(v, RAX * 8, lo);                                                 \
-			set##bits(v, RDX * 8, hi);                                                 \
-		}                                                                                  \
-		NEXT(v, i);                                                                        \
+#define MULTIPLY(op, bits, suffix)                                               \
+	static const struct insn *op##bits(struct vcpu *v, const struct insn *i) \
+	{                                                                        \
+		uint64_t lo = v->gpr[RAX], hi = v->gpr[RDX], f = v->aflags;      \
+		uint##bits##_t val;                                              \
+                                                                                 \
+		v->insn = i;                                                     \
+		val = rm_read(v, i, bits / 8);                                   \
+		WIDE_ASM(#op, suffix, lo, hi, val, f);                           \
+		v->aflags = f;                                                   \
+		if (bits == 8) {                                                 \
+			set16(v, RAX * 8, lo);                                   \
+		} else {                                                         \
+			set##bits(v, RAX * 8, lo);                               \
+			set##bits(v, RDX * 8, hi);                               \
+		}                                                                \
+		NEXT(v, i);                                                      \
 	}
 MULTIPLY(mul, 8, "b")
 MULTIPLY(mul, 16, "w")
@@ -77,26 +77,26 @@ static bool idiv_fits(int64_t dividend, int64_t val, unsigned bits)
 	return quotient >= -(INT64_C(1) << (bits - 1)) && quotient < INT64_C(1) << (bits - 1);
 }
 
-#define DIVIDE(op, bits, suffix, fits)                                                             \
-	static const struct insn *op##bits(struct vcpu *v, const struct insn *i)                   \
-	{                                                                                          \
-		uint64_t lo = v->gpr[RAX], hi = v->gpr[RDX], f = v->aflags;                        \
-		uint##bits##_t val;                                                                \
-                                                                                                   \
-		v->insn = i;                                                                       \
-		val = rm_read(v, i, bits / 8);                                                     \
-		if (val == 0 || !(fits)) {                                                         \
-			raise_exception(v, VEC_DE);                                                \
-		}                                                                                  \
-		WIDE_ASM(#op, suffix, lo, hi, val, f);                                             \
-		v->aflags = f;                                                                     \
-		if (bits == 8) {                                                                   \
-			set16(v, RAX * 8, lo);                                                     \
-		} else {                                                                           \
-			set##bits(v, RAX * 8, lo);                                                 \
-			set##bits(v, RDX * 8, hi);                                                 \
-		}                                                                                  \
-		NEXT(v, i);                                                                        \
+#define DIVIDE(op, bits, suffix, fits)                                           \
+	static const struct insn *op##bits(struct vcpu *v, const struct insn *i) \
+	{                                                                        \
+		uint64_t lo = v->gpr[RAX], hi = v->gpr[RDX], f = v->aflags;      \
+		uint##bits##_t val;                                              \
+                                                                                 \
+		v->insn = i;                                                     \
+		val = rm_read(v, i, bits / 8);                                   \
+		if (val == 0 || !(fits)) {                                       \
+			raise_exception(v, VEC_DE);                              \
+		}                                                                \
+		WIDE_ASM(#op, suffix, lo, hi, val, f);                           \
+		v->aflags = f;                                                   \
+		if (bits == 8) {                                                 \
+			set16(v, RAX * 8, lo);                                   \
+		} else {                                                         \
+			set##bits(v, RAX * 8, lo);                               \
+			set##bits(v, RDX * 8, hi);                               \
+		}                                                                \
+		NEXT(v, i);                                                      \
 	}
 DIVIDE(div, 8, "b", div_fits(lo >> 8 & 0xff, val))
 DIVIDE(div, 16, "w", div_fits(hi & 0xffff, val))
@@ -107,30 +107,33 @@ DIVIDE(idiv, 16, "w", idiv_fits((int32_t)((uint32_t)hi << 16 | (lo & 0xffff)), (
 DIVIDE(idiv, 32, "l", idiv_fits((int64_t)(hi << 32 | (lo & 0xffffffff)), (int32_t)val, 32))
 DIVIDE(idiv, 64, "q", idiv_fits64((int64_t)hi, lo, (int64_t)val))
 
-#define ROW(op) {op##8, op##16, op##32, op##64}
+#define ROW(op)                               \
+	{                                     \
+		op##8, op##16, op##32, op##64 \
+	}
 
 /* F6, F7 /4 to /7. */
 static insn_fn *const group_3_handlers[4][4] = {ROW(mul), ROW(imul), ROW(div), ROW(idiv)};
 
 /* IMUL with two and three operands. */
-#define IMUL_HANDLER(name, bits, suffix, dst, src)                                                 \
-	static const struct insn *name##bits(struct vcpu *v, const struct insn *i)                 \
-	{                                                                                          \
-		uint##bits##_t val;                                                                \
-		uint16_t f = v->aflags;                                                            \
-                                                                                                   \
-		v->insn = i;                                                                       \
-		val = dst;                                                                         \
-		asm(FLAGS_LOAD "imul" suffix " %[b], %[a]" FLAGS_SAVE                              \
-		    : [a] "+r"(val), "+&a"(f)                                                      \
-		    : [b] "r"((uint##bits##_t)(src))                                               \
-		    : "cc");                                                                       \
-		v->aflags = f;                                                                     \
-		set##bits(v, i->reg_at, val);                                                      \
-		NEXT(v, i);                                                                        \
+#define IMUL_HANDLER(name, bits, suffix, dst, src)                                 \
+	static const struct insn *name##bits(struct vcpu *v, const struct insn *i) \
+	{                                                                          \
+		uint##bits##_t val;                                                \
+		uint16_t f = v->aflags;                                            \
+                                                                                   \
+		v->insn = i;                                                       \
+		val = dst;                                                         \
+		asm(FLAGS_LOAD "imul" suffix " %[b], %[a]" FLAGS_SAVE              \
+		    : [a] "+r"(val), "+&a"(f)                                      \
+		    : [b] "r"((uint##bits##_t)(src))                               \
+		    : "cc");                                                       \
+		v->aflags = f;                                                     \
+		set##bits(v, i->reg_at, val);                                      \
+		NEXT(v, i);                                                        \
 	}
-#define IMUL_WIDTH(bits, suffix)                                                                   \
-	IMUL_HANDLER(imul_rm, bits, suffix, rm_read(v, i, bits / 8), get##bits(v, i->reg_at))      \
+#define IMUL_WIDTH(bits, suffix)                                                              \
+	IMUL_HANDLER(imul_rm, bits, suffix, rm_read(v, i, bits / 8), get##bits(v, i->reg_at)) \
 	IMUL_HANDLER(imul_imm, bits, suffix, rm_read(v, i, bits / 8), i->imm)
 IMUL_WIDTH(16, "w")
 IMUL_WIDTH(32, "l")
@@ -209,15 +212,19 @@ bool integer_bind_multiply(struct vcpu *v, struct insn *i)
 		return false;
 	}
 	switch (i->opcode) {
-	case 0x27: case 0x2f: i->fn = daa_das; return true;
-	case 0x37: case 0x3f: i->fn = aaa_aas; return true;
-	case 0x69: case 0x6b:
+	case 0x27:
+	case 0x2f: i->fn = daa_das; return true;
+	case 0x37:
+	case 0x3f: i->fn = aaa_aas; return true;
+	case 0x69:
+	case 0x6b:
 		operand_bind(v, i, i->opsize);
 		i->fn = imul_imm_handlers[__builtin_ctz(i->opsize)];
 		return true;
 	case 0xd4: i->fn = aam; return true;
 	case 0xd5: i->fn = aad; return true;
-	case 0xf6: case 0xf7:
+	case 0xf6:
+	case 0xf7:
 		operand_bind(v, i, size);
 		i->fn = group_3_handlers[(i->modrm >> 3 & 7) - 4][__builtin_ctz(size)];
 		return true;

@@ -75,8 +75,7 @@ static const struct insn *pop_m(struct vcpu *v, const struct insn *i)
 	popped = v->gpr[RSP];
 	off = ea_offset(v, i);
 	v->gpr[RSP] = sp;
-	mmu_write_size(v,
-		       seg_linear(v, i->seg, off, i->opsize, MMU_W, i->flags & INSN_SEG_CHECK),
+	mmu_write_size(v, seg_linear(v, i->seg, off, i->opsize, MMU_W, i->flags & INSN_SEG_CHECK),
 		       i->opsize, val);
 	v->gpr[RSP] = popped;
 	NEXT(v, i);
@@ -171,7 +170,8 @@ bool integer_bind_stack(struct vcpu *v, struct insn *i)
 		return true;
 	case 0x60: i->fn = pusha; return true;
 	case 0x61: i->fn = popa; return true;
-	case 0x68: case 0x6a: i->fn = push_imm; return true;
+	case 0x68:
+	case 0x6a: i->fn = push_imm; return true;
 	case 0x8f:
 		operand_bind(v, i, i->opsize);
 		i->fn = i->mod == 3 ? pop_slow : pop_m;

@@ -97,10 +97,10 @@ static inline const struct insn *run_form(struct vcpu *v, const struct insn *i,
 	NEXT(v, i);
 }
 
-#define DEFINE_HANDLER(name, class, place, fp)                                                     \
-	static const struct insn *name(struct vcpu *v, const struct insn *i)                       \
-	{                                                                                          \
-		return run_form(v, i, class, place, fp);                                           \
+#define DEFINE_HANDLER(name, class, place, fp)                               \
+	static const struct insn *name(struct vcpu *v, const struct insn *i) \
+	{                                                                    \
+		return run_form(v, i, class, place, fp);                     \
 	}
 DEFINE_HANDLER(sse_reg, CLASS_SSE, PLACE_REG, false)
 DEFINE_HANDLER(sse_load, CLASS_SSE, PLACE_LOAD, false)
@@ -119,7 +119,7 @@ DEFINE_HANDLER(both_load_fp, CLASS_BOTH, PLACE_LOAD, true)
 
 static void emit_instruction(struct thunk_buf *t, const struct insn *i, const struct simd_form *f)
 {
-	static const uint8_t prefix[N_PFX] = { 0, 0x66, 0xf3, 0xf2 };
+	static const uint8_t prefix[N_PFX] = {0, 0x66, 0xf3, 0xf2};
 	unsigned reg = 1, rm = 2;
 
 	if (f->reg == 'm' || f->reg == 'e') {
@@ -152,8 +152,8 @@ static void emit_instruction(struct thunk_buf *t, const struct insn *i, const st
 static void emit_loads(struct thunk_buf *t, const struct insn *i, const struct simd_form *f)
 {
 	if (f->flags & FORM_STR) {
-		THUNK_CODE(t, "\x49\x89\xd0" /* mov %rdx, %r8 */
-			      "\x49\x8b\x00" /* mov gpr[RAX](%r8), %rax */
+		THUNK_CODE(t, "\x49\x89\xd0"	   /* mov %rdx, %r8 */
+			      "\x49\x8b\x00"	   /* mov gpr[RAX](%r8), %rax */
 			      "\x49\x8b\x50\x10"); /* mov gpr[RDX](%r8), %rdx */
 	}
 	if (f->reg == 'x') {
@@ -210,10 +210,8 @@ static void emit_stores(struct thunk_buf *t, const struct insn *i, const struct 
 static uint64_t operand_offset(char kind, unsigned n)
 {
 	switch (kind) {
-	case 'x':
-		return offsetof(struct vcpu, fx.xmm) + n * 16;
-	case 'g':
-		return offsetof(struct vcpu, gpr) + n * 8;
+	case 'x': return offsetof(struct vcpu, fx.xmm) + n * 16;
+	case 'g': return offsetof(struct vcpu, gpr) + n * 8;
 	}
 	return 0;
 }
@@ -252,7 +250,7 @@ static insn_fn *choose_handler(const struct insn *i, const struct simd_form *f)
 static bool bind_form(struct insn *i)
 {
 	const struct simd_form *f = simd_form_find(i);
-	struct thunk_buf t = { 0 };
+	struct thunk_buf t = {0};
 	thunk_fn *fn;
 	unsigned align = FORM_ALIGN | (host_is_amd() ? 0 : FORM_ALIGN_INTEL);
 	uint64_t size;
@@ -271,7 +269,7 @@ static bool bind_form(struct insn *i)
 	i->imm = OPERAND_OFFSETS(operand_offset(f->reg, i->reg),
 				 i->mod == 3 ? operand_offset(f->rm, i->rm) : 0) |
 		 size << OPERAND_SIZE_SHIFT |
-		 (uint64_t)!!(f->flags & align) << OPERAND_ALIGN_SHIFT;
+		 (uint64_t) !!(f->flags & align) << OPERAND_ALIGN_SHIFT;
 	i->aux = (void *)fn;
 	i->fn = choose_handler(i, f);
 	return true;

@@ -42,7 +42,8 @@ void simd_reset(struct vcpu *v);
 void simd_enter(struct vcpu *v);
 void simd_leave(struct vcpu *v);
 
-/* Within the bracket: MXCSR as the guest sees it, and setting it (reserved bits already checked). */
+/* Within the bracket: MXCSR as the guest sees it, and setting it (reserved bits already checked).
+ */
 uint32_t simd_mxcsr(const struct vcpu *v);
 void simd_set_mxcsr(struct vcpu *v, uint32_t mxcsr);
 

@@ -8,14 +8,14 @@
 #include <pthread.h>
 #include <stddef.h>
 
-#define A FORM_ALIGN
-#define F FORM_FP
-#define AF (FORM_ALIGN | FORM_FP)
-#define I FORM_IMM
-#define AI (FORM_ALIGN | FORM_IMM)
+#define A   FORM_ALIGN
+#define F   FORM_FP
+#define AF  (FORM_ALIGN | FORM_FP)
+#define I   FORM_IMM
+#define AI  (FORM_ALIGN | FORM_IMM)
 #define AFI (FORM_ALIGN | FORM_FP | FORM_IMM)
-#define FI (FORM_FP | FORM_IMM)
-#define TO FORM_TO_RM
+#define FI  (FORM_FP | FORM_IMM)
+#define TO  FORM_TO_RM
 
 /* clang-format off */
 #define NP(m, op, reg, rm, mem, fl) { m, op, PFX_NP, reg, rm, mem, fl }

@@ -11,16 +11,16 @@
 enum simd_prefix { PFX_NP, PFX_66, PFX_F3, PFX_F2, N_PFX };
 
 enum simd_form_flag {
-	FORM_ALIGN = 1 << 0, /* a memory operand must be aligned to 16 bytes */
-	FORM_FP = 1 << 1, /* may raise SSE floating-point exceptions */
-	FORM_W = 1 << 2, /* REX.W makes the general-purpose register and its memory 64-bit */
-	FORM_W_MEM = 1 << 3, /* ... memory too */
-	FORM_IMM = 1 << 4, /* imm8 */
-	FORM_FLAGS = 1 << 5, /* writes the arithmetic flags */
-	FORM_XMM0 = 1 << 6, /* XMM0 is an implicit source */
-	FORM_STR = 1 << 7, /* PCMPxSTRx: reads RAX and RDX, writes RCX or XMM0, and flags */
+	FORM_ALIGN = 1 << 0,	/* a memory operand must be aligned to 16 bytes */
+	FORM_FP = 1 << 1,	/* may raise SSE floating-point exceptions */
+	FORM_W = 1 << 2,	/* REX.W makes the general-purpose register and its memory 64-bit */
+	FORM_W_MEM = 1 << 3,	/* ... memory too */
+	FORM_IMM = 1 << 4,	/* imm8 */
+	FORM_FLAGS = 1 << 5,	/* writes the arithmetic flags */
+	FORM_XMM0 = 1 << 6,	/* XMM0 is an implicit source */
+	FORM_STR = 1 << 7,	/* PCMPxSTRx: reads RAX and RDX, writes RCX or XMM0, and flags */
 	FORM_STR_MASK = 1 << 8, /* ... XMM0 */
-	FORM_TO_RM = 1 << 9, /* the ModRM.rm operand is the destination */
+	FORM_TO_RM = 1 << 9,	/* the ModRM.rm operand is the destination */
 	FORM_NO_DEST = 1 << 10, /* only flags are */
 	FORM_MMX_MEM = 1 << 11, /* an MMX operand when it is a register: no MMX access otherwise */
 	FORM_MMX_MEM_AMD = 1 << 12, /* ... on AMD's processors */
@@ -32,7 +32,7 @@ struct simd_form {
 	uint8_t map, op;
 	uint8_t pfx;
 	char reg;
-	char rm; /* when it is a register; 0: must be memory */
+	char rm;     /* when it is a register; 0: must be memory */
 	uint8_t mem; /* bytes of memory operand; 0: must be a register. With reg 'e': the extensions
 		      * that exist, one bit each */
 	uint16_t flags;

@@ -22,7 +22,7 @@ static const struct insn *emms(struct vcpu *v, const struct insn *i)
 
 /* Stores the bytes whose mask byte has its top bit set. All must be writable, chosen or not. */
 static SIMD_APART void store_masked(struct vcpu *v, const struct insn *i, const uint8_t *data,
-			 const uint8_t *mask, unsigned n)
+				    const uint8_t *mask, unsigned n)
 {
 	uint64_t off = v->gpr[RDI], lin;
 
@@ -69,7 +69,7 @@ static const struct insn *maskmovq(struct vcpu *v, const struct insn *i)
 static bool bind_maskmov(struct insn *i)
 {
 	unsigned mm = i->modrm >> 3 & 7;
-	struct thunk_buf t = { 0 };
+	struct thunk_buf t = {0};
 
 	if (simd_prefix(i) == PFX_66) {
 		i->fn = maskmovdqu;
@@ -176,20 +176,13 @@ bool simd_bind_misc(struct vcpu *v, struct insn *i)
 	}
 	switch (i->opcode) {
 	case 0x0d: /* PREFETCH, PREFETCHW */
-	case 0x18: /* PREFETCHh */
-		fn = i->mod != 3 ? hint : NULL;
-		break;
-	case 0x77:
-		fn = pfx == PFX_NP ? emms : NULL;
-		break;
-	case 0xae:
-		fn = choose_ae(i, pfx);
-		break;
+	case 0x18: /* PREFETCHh */ fn = i->mod != 3 ? hint : NULL; break;
+	case 0x77: fn = pfx == PFX_NP ? emms : NULL; break;
+	case 0xae: fn = choose_ae(i, pfx); break;
 	case 0xc7:
 		fn = i->mod == 3 && reg >= 6 && (pfx == PFX_NP || pfx == PFX_66) ? rdrand : NULL;
 		break;
-	case 0xf7:
-		return i->mod == 3 && (pfx == PFX_NP || pfx == PFX_66) && bind_maskmov(i);
+	case 0xf7: return i->mod == 3 && (pfx == PFX_NP || pfx == PFX_66) && bind_maskmov(i);
 	}
 	if (!fn) {
 		return false;

@@ -81,14 +81,14 @@ static const struct insn *copy_rm_reg(struct vcpu *v, const struct insn *i)
 static const struct insn *load_4(struct vcpu *v, const struct insn *i)
 {
 	start(v, i);
-	*xmm(v, i->reg) = (struct xmm){ mmu_read32(v, ea_linear(v, i, 4, MMU_R)), 0 };
+	*xmm(v, i->reg) = (struct xmm){mmu_read32(v, ea_linear(v, i, 4, MMU_R)), 0};
 	NEXT(v, i);
 }
 
 static const struct insn *load_8(struct vcpu *v, const struct insn *i)
 {
 	start(v, i);
-	*xmm(v, i->reg) = (struct xmm){ mmu_read64(v, ea_linear(v, i, 8, MMU_R)), 0 };
+	*xmm(v, i->reg) = (struct xmm){mmu_read64(v, ea_linear(v, i, 8, MMU_R)), 0};
 	NEXT(v, i);
 }
 
@@ -146,7 +146,7 @@ static const struct insn *merge_sd(struct vcpu *v, const struct insn *i)
 static const struct insn *movq_reg(struct vcpu *v, const struct insn *i)
 {
 	start(v, i);
-	*xmm(v, i->reg) = (struct xmm){ xmm(v, i->rm)->lo, 0 };
+	*xmm(v, i->reg) = (struct xmm){xmm(v, i->rm)->lo, 0};
 	NEXT(v, i);
 }
 
@@ -155,7 +155,7 @@ static const struct insn *movd_from_gpr(struct vcpu *v, const struct insn *i)
 	uint64_t val = v->gpr[i->rm];
 
 	start(v, i);
-	*xmm(v, i->reg) = (struct xmm){ i->flags & INSN_REX_W ? val : (uint32_t)val, 0 };
+	*xmm(v, i->reg) = (struct xmm){i->flags & INSN_REX_W ? val : (uint32_t)val, 0};
 	NEXT(v, i);
 }
 
@@ -186,42 +186,27 @@ static insn_fn *bind_mem(const struct insn *i, enum simd_prefix pfx)
 	bool w = i->flags & INSN_REX_W;
 
 	switch (i->opcode) {
-	case 0x10:
-		return packed ? load_u16 : pfx == PFX_F3 ? load_4 : load_8;
-	case 0x11:
-		return packed ? store_u16 : pfx == PFX_F3 ? store_4 : store_8;
-	case 0x12:
-		return packed ? load_low : NULL;
-	case 0x13:
-		return packed ? store_8 : NULL;
-	case 0x16:
-		return packed ? load_high : NULL;
-	case 0x17:
-		return packed ? store_high : NULL;
-	case 0x28:
-		return packed ? load_a16 : NULL;
+	case 0x10: return packed ? load_u16 : pfx == PFX_F3 ? load_4 : load_8;
+	case 0x11: return packed ? store_u16 : pfx == PFX_F3 ? store_4 : store_8;
+	case 0x12: return packed ? load_low : NULL;
+	case 0x13: return packed ? store_8 : NULL;
+	case 0x16: return packed ? load_high : NULL;
+	case 0x17: return packed ? store_high : NULL;
+	case 0x28: return packed ? load_a16 : NULL;
 	case 0x29:
-	case 0x2b:
-		return packed ? store_a16 : NULL;
-	case 0x6e:
-		return pfx != PFX_66 ? NULL : w ? load_8 : load_4;
-	case 0x6f:
-		return pfx == PFX_66 ? load_a16 : pfx == PFX_F3 ? load_u16 : NULL;
+	case 0x2b: return packed ? store_a16 : NULL;
+	case 0x6e: return pfx != PFX_66 ? NULL : w ? load_8 : load_4;
+	case 0x6f: return pfx == PFX_66 ? load_a16 : pfx == PFX_F3 ? load_u16 : NULL;
 	case 0x7e:
 		if (pfx == PFX_F3) {
 			return load_8;
 		}
 		return pfx != PFX_66 ? NULL : w ? store_8 : store_4;
-	case 0x7f:
-		return pfx == PFX_66 ? store_a16 : pfx == PFX_F3 ? store_u16 : NULL;
-	case 0xc3:
-		return pfx == PFX_NP ? movnti : NULL;
-	case 0xd6:
-		return pfx == PFX_66 ? store_8 : NULL;
-	case 0xe7:
-		return pfx == PFX_66 ? store_a16 : NULL;
-	case 0xf0:
-		return pfx == PFX_F2 ? load_u16 : NULL;
+	case 0x7f: return pfx == PFX_66 ? store_a16 : pfx == PFX_F3 ? store_u16 : NULL;
+	case 0xc3: return pfx == PFX_NP ? movnti : NULL;
+	case 0xd6: return pfx == PFX_66 ? store_8 : NULL;
+	case 0xe7: return pfx == PFX_66 ? store_a16 : NULL;
+	case 0xf0: return pfx == PFX_F2 ? load_u16 : NULL;
 	}
 	return NULL;
 }
@@ -231,22 +216,14 @@ static insn_fn *bind_reg(const struct insn *i, enum simd_prefix pfx)
 	bool packed = pfx == PFX_NP || pfx == PFX_66;
 
 	switch (i->opcode) {
-	case 0x10:
-		return packed ? copy_reg_rm : pfx == PFX_F3 ? merge_ss : merge_sd;
-	case 0x11:
-		return packed ? copy_rm_reg : NULL;
-	case 0x28:
-		return packed ? copy_reg_rm : NULL;
-	case 0x29:
-		return packed ? copy_rm_reg : NULL;
-	case 0x6e:
-		return pfx == PFX_66 ? movd_from_gpr : NULL;
-	case 0x6f:
-		return pfx == PFX_66 || pfx == PFX_F3 ? copy_reg_rm : NULL;
-	case 0x7e:
-		return pfx == PFX_66 ? movd_to_gpr : pfx == PFX_F3 ? movq_reg : NULL;
-	case 0x7f:
-		return pfx == PFX_66 || pfx == PFX_F3 ? copy_rm_reg : NULL;
+	case 0x10: return packed ? copy_reg_rm : pfx == PFX_F3 ? merge_ss : merge_sd;
+	case 0x11: return packed ? copy_rm_reg : NULL;
+	case 0x28: return packed ? copy_reg_rm : NULL;
+	case 0x29: return packed ? copy_rm_reg : NULL;
+	case 0x6e: return pfx == PFX_66 ? movd_from_gpr : NULL;
+	case 0x6f: return pfx == PFX_66 || pfx == PFX_F3 ? copy_reg_rm : NULL;
+	case 0x7e: return pfx == PFX_66 ? movd_to_gpr : pfx == PFX_F3 ? movq_reg : NULL;
+	case 0x7f: return pfx == PFX_66 || pfx == PFX_F3 ? copy_rm_reg : NULL;
 	}
 	return NULL;
 }

@@ -24,8 +24,7 @@ const uint32_t mobo_cpu_state_msrs[] = {
 	0x208, 0x209, 0x20a, 0x20b, 0x20c, 0x20d, 0x20e, 0x20f,
 };
 /* clang-format on */
-const unsigned mobo_n_cpu_state_msrs =
-	sizeof(mobo_cpu_state_msrs) / sizeof(mobo_cpu_state_msrs[0]);
+const unsigned mobo_n_cpu_state_msrs = sizeof(mobo_cpu_state_msrs) / sizeof(mobo_cpu_state_msrs[0]);
 _Static_assert(sizeof(mobo_cpu_state_msrs) / sizeof(mobo_cpu_state_msrs[0]) <= MOBO_CPU_STATE_MSRS,
 	       "the list of MSRs fits");
 
@@ -100,7 +99,7 @@ static uint64_t *reg_place(struct kvm_regs *r, unsigned reg)
 
 static struct kvm_segment *sreg_place(struct kvm_sregs *s, unsigned seg)
 {
-	struct kvm_segment *const place[N_SEG_ALL] = {&s->es, &s->cs, &s->ss, &s->ds,
+	struct kvm_segment *const place[N_SEG_ALL] = {&s->es, &s->cs, &s->ss,  &s->ds,
 						      &s->fs, &s->gs, &s->ldt, &s->tr};
 
 	return place[seg];

@@ -154,12 +154,12 @@ static void outs_one(struct vcpu *v, const struct insn *i, unsigned size)
 
 /* -- many elements: up to n, already known not to cross a page; 0: one by one, please -- */
 
-#define HOST_STRING(name, asm_text, ...)                                                           \
-	switch (size) {                                                                            \
-	case 1: asm volatile(asm_text "b" : __VA_ARGS__ : "memory", "cc"); break;                  \
-	case 2: asm volatile(asm_text "w" : __VA_ARGS__ : "memory", "cc"); break;                  \
-	case 4: asm volatile(asm_text "l" : __VA_ARGS__ : "memory", "cc"); break;                  \
-	default: asm volatile(asm_text "q" : __VA_ARGS__ : "memory", "cc"); break;                 \
+#define HOST_STRING(name, asm_text, ...)                                           \
+	switch (size) {                                                            \
+	case 1: asm volatile(asm_text "b" : __VA_ARGS__ : "memory", "cc"); break;  \
+	case 2: asm volatile(asm_text "w" : __VA_ARGS__ : "memory", "cc"); break;  \
+	case 4: asm volatile(asm_text "l" : __VA_ARGS__ : "memory", "cc"); break;  \
+	default: asm volatile(asm_text "q" : __VA_ARGS__ : "memory", "cc"); break; \
 	}
 
 static unsigned movs_many(struct vcpu *v, const struct insn *i, unsigned size, unsigned n)
@@ -224,26 +224,26 @@ static inline uint64_t element(const uint8_t *p, unsigned k, unsigned size)
 }
 
 /* Elements until, and with, the first whose equality to `val` differs from `equal`; at most n. */
-#define SCAN_RUN(bits)                                                                             \
-	static unsigned scan_run##bits(const mem##bits *p, unsigned n, uint##bits##_t val,         \
-				       bool equal)                                                 \
-	{                                                                                          \
-		unsigned k = 0;                                                                    \
-                                                                                                   \
-		while (k < n - 1 && (p[k] == val) == equal) {                                      \
-			k++;                                                                       \
-		}                                                                                  \
-		return k + 1;                                                                      \
-	}                                                                                          \
-	static unsigned compare_run##bits(const mem##bits *p, const mem##bits *q,                  \
-					  unsigned n, bool equal)                                  \
-	{                                                                                          \
-		unsigned k = 0;                                                                    \
-                                                                                                   \
-		while (k < n - 1 && (p[k] == q[k]) == equal) {                                     \
-			k++;                                                                       \
-		}                                                                                  \
-		return k + 1;                                                                      \
+#define SCAN_RUN(bits)                                                                        \
+	static unsigned scan_run##bits(const mem##bits *p, unsigned n, uint##bits##_t val,    \
+				       bool equal)                                            \
+	{                                                                                     \
+		unsigned k = 0;                                                               \
+                                                                                              \
+		while (k < n - 1 && (p[k] == val) == equal) {                                 \
+			k++;                                                                  \
+		}                                                                             \
+		return k + 1;                                                                 \
+	}                                                                                     \
+	static unsigned compare_run##bits(const mem##bits *p, const mem##bits *q, unsigned n, \
+					  bool equal)                                         \
+	{                                                                                     \
+		unsigned k = 0;                                                               \
+                                                                                              \
+		while (k < n - 1 && (p[k] == q[k]) == equal) {                                \
+			k++;                                                                  \
+		}                                                                             \
+		return k + 1;                                                                 \
 	}
 SCAN_RUN(8)
 SCAN_RUN(16)
@@ -386,20 +386,20 @@ static inline const struct insn *repeat(struct vcpu *v, const struct insn *i, un
 	NEXT(v, i);
 }
 
-#define STRING_HANDLER(name, conditional, check)                                                   \
-	static const struct insn *name(struct vcpu *v, const struct insn *i)                       \
-	{                                                                                          \
-		v->insn = i;                                                                       \
-		check;                                                                             \
-		name##_one(v, i, i->opcode & 1 ? i->opsize : 1);                                   \
-		NEXT(v, i);                                                                        \
-	}                                                                                          \
-	static const struct insn *rep_##name(struct vcpu *v, const struct insn *i)                 \
-	{                                                                                          \
-		v->insn = i;                                                                       \
-		check;                                                                             \
-		return repeat(v, i, i->opcode & 1 ? i->opsize : 1, name##_one, name##_many,        \
-			      conditional);                                                        \
+#define STRING_HANDLER(name, conditional, check)                                            \
+	static const struct insn *name(struct vcpu *v, const struct insn *i)                \
+	{                                                                                   \
+		v->insn = i;                                                                \
+		check;                                                                      \
+		name##_one(v, i, i->opcode & 1 ? i->opsize : 1);                            \
+		NEXT(v, i);                                                                 \
+	}                                                                                   \
+	static const struct insn *rep_##name(struct vcpu *v, const struct insn *i)          \
+	{                                                                                   \
+		v->insn = i;                                                                \
+		check;                                                                      \
+		return repeat(v, i, i->opcode & 1 ? i->opsize : 1, name##_one, name##_many, \
+			      conditional);                                                 \
 	}
 STRING_HANDLER(movs, false, )
 STRING_HANDLER(stos, false, )
@@ -407,23 +407,23 @@ STRING_HANDLER(lods, false, )
 STRING_HANDLER(cmps, true, )
 STRING_HANDLER(scas, true, )
 
-#define IO_HANDLER(name)                                                                           \
-	static const struct insn *name(struct vcpu *v, const struct insn *i)                       \
-	{                                                                                          \
-		unsigned size = io_size(i);                                                        \
-                                                                                                   \
-		v->insn = i;                                                                       \
-		io_permitted(v, (uint16_t)v->gpr[RDX], size);                                      \
-		name##_one(v, i, size);                                                            \
-		NEXT(v, i);                                                                        \
-	}                                                                                          \
-	static const struct insn *rep_##name(struct vcpu *v, const struct insn *i)                 \
-	{                                                                                          \
-		unsigned size = io_size(i);                                                        \
-                                                                                                   \
-		v->insn = i;                                                                       \
-		io_permitted(v, (uint16_t)v->gpr[RDX], size); /* with RCX = 0, too */              \
-		return repeat(v, i, size, name##_one, name##_many, false);                         \
+#define IO_HANDLER(name)                                                              \
+	static const struct insn *name(struct vcpu *v, const struct insn *i)          \
+	{                                                                             \
+		unsigned size = io_size(i);                                           \
+                                                                                      \
+		v->insn = i;                                                          \
+		io_permitted(v, (uint16_t)v->gpr[RDX], size);                         \
+		name##_one(v, i, size);                                               \
+		NEXT(v, i);                                                           \
+	}                                                                             \
+	static const struct insn *rep_##name(struct vcpu *v, const struct insn *i)    \
+	{                                                                             \
+		unsigned size = io_size(i);                                           \
+                                                                                      \
+		v->insn = i;                                                          \
+		io_permitted(v, (uint16_t)v->gpr[RDX], size); /* with RCX = 0, too */ \
+		return repeat(v, i, size, name##_one, name##_many, false);            \
 	}
 
 /* There is no 64-bit port access. */
@@ -466,15 +466,28 @@ bool execute_bind_string(struct vcpu *v, struct insn *i)
 		return false;
 	}
 	switch (i->opcode) {
-	case 0x6c: case 0x6d: i->fn = rep ? rep_ins : ins; return true;
-	case 0x6e: case 0x6f: i->fn = rep ? rep_outs : outs; return true;
-	case 0xa4: case 0xa5: i->fn = rep ? rep_movs : movs; return true;
-	case 0xa6: case 0xa7: i->fn = rep ? rep_cmps : cmps; return true;
-	case 0xaa: case 0xab: i->fn = rep ? rep_stos : stos; return true;
-	case 0xac: case 0xad: i->fn = rep ? rep_lods : lods; return true;
-	case 0xae: case 0xaf: i->fn = rep ? rep_scas : scas; return true;
-	case 0xe4: case 0xe5: case 0xec: case 0xed: i->fn = in; return true;
-	case 0xe6: case 0xe7: case 0xee: case 0xef:
+	case 0x6c:
+	case 0x6d: i->fn = rep ? rep_ins : ins; return true;
+	case 0x6e:
+	case 0x6f: i->fn = rep ? rep_outs : outs; return true;
+	case 0xa4:
+	case 0xa5: i->fn = rep ? rep_movs : movs; return true;
+	case 0xa6:
+	case 0xa7: i->fn = rep ? rep_cmps : cmps; return true;
+	case 0xaa:
+	case 0xab: i->fn = rep ? rep_stos : stos; return true;
+	case 0xac:
+	case 0xad: i->fn = rep ? rep_lods : lods; return true;
+	case 0xae:
+	case 0xaf: i->fn = rep ? rep_scas : scas; return true;
+	case 0xe4:
+	case 0xe5:
+	case 0xec:
+	case 0xed: i->fn = in; return true;
+	case 0xe6:
+	case 0xe7:
+	case 0xee:
+	case 0xef:
 		i->fn = out;
 		i->flags |= INSN_END;
 		return true;

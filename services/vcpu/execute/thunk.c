@@ -61,8 +61,8 @@ static void on_sigfpe(int sig, siginfo_t *info, void *uc_)
 
 static int init_code(void)
 {
-	static const uint8_t landing[] = { 0xb8, 1, 0, 0, 0, 0xc3 }; /* mov $1, %eax; ret */
-	struct sigaction sa = { .sa_sigaction = on_sigfpe, .sa_flags = SA_SIGINFO | SA_ONSTACK };
+	static const uint8_t landing[] = {0xb8, 1, 0, 0, 0, 0xc3}; /* mov $1, %eax; ret */
+	struct sigaction sa = {.sa_sigaction = on_sigfpe, .sa_flags = SA_SIGINFO | SA_ONSTACK};
 	int fd = memfd_create("mobo-thunks", MFD_CLOEXEC);
 	int err;
 
@@ -169,7 +169,7 @@ thunk_fn *thunk_get(const struct thunk_buf *t)
 	if (!off && code_used + THUNK_MAX <= CODE_SIZE && n_slots_used < HASH_SIZE * 3 / 4) {
 		off = code_used;
 		memcpy(code_w + off, t->b, t->n);
-		slots[h] = (struct thunk_slot){ off, t->n };
+		slots[h] = (struct thunk_slot){off, t->n};
 		n_slots_used++;
 		code_used += (t->n + CODE_ALIGN - 1) / CODE_ALIGN * CODE_ALIGN;
 	}

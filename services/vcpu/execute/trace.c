@@ -22,7 +22,7 @@ struct code_page {
 	uint64_t gpa;
 	uint64_t lines; /* 64-byte lines that live traces were decoded from (at least) */
 	struct trace *block[BLOCKS]; /* live traces that start in the block */
-	struct trace *crossing; /* live traces that end in this page */
+	struct trace *crossing;	     /* live traces that end in this page */
 };
 
 int trace_init(struct vcpu *v)
@@ -251,8 +251,8 @@ static void fetch(struct vcpu *v, struct fetch *f)
 	}
 	f->n = f->n < limit ? f->n : limit;
 	n = f->n;
-	if (n >= INSN_MAX || insn_decode(&probe, f->code, n, v->mode | in->decode_mode) !=
-				     DECODE_SHORT) {
+	if (n >= INSN_MAX ||
+	    insn_decode(&probe, f->code, n, v->mode | in->decode_mode) != DECODE_SHORT) {
 		return;
 	}
 	if (limit <= n) {

@@ -20,21 +20,21 @@ enum {
 };
 
 struct trace {
-	struct trace *next; /* same hash */
-	struct trace *block_next; /* same block of its page */
+	struct trace *next;	     /* same hash */
+	struct trace *block_next;    /* same block of its page */
 	struct trace *crossing_next; /* same second page */
-	uint64_t gpa; /* of the first byte */
-	uint64_t gpa2; /* page of the last bytes, when they are in another; else 0 */
+	uint64_t gpa;		     /* of the first byte */
+	uint64_t gpa2;		     /* page of the last bytes, when they are in another; else 0 */
 	uint32_t mode;
 	uint16_t len; /* bytes */
-	uint8_t n; /* instructions; insns[n] goes on behind the last */
+	uint8_t n;    /* instructions; insns[n] goes on behind the last */
 	bool crosses;
 	struct insn insns[] __attribute__((aligned(64)));
 };
 
 /* One trace of a bucket, found without touching it: a cache line less for each indirect branch. */
 struct trace_slot {
-	uint64_t key; /* trace_key(), or 0 */
+	uint64_t key;		   /* trace_key(), or 0 */
 	const struct trace *trace; /* does not cross */
 };
 
@@ -44,10 +44,10 @@ struct interp {
 	struct code_page *pages[1 << 12]; /* by hash of the page number */
 	uint8_t *arena;
 	size_t arena_size, arena_used;
-	uint32_t decode_mode; /* or'ed into the mode: MODE_AMD */
+	uint32_t decode_mode;			/* or'ed into the mode: MODE_AMD */
 	uint32_t leaf_7_ebx, leaf_80000001_ecx; /* of the guest's CPUID, for binders */
-	bool holds_lock; /* see atomic_lock() */
-	bool flush; /* the arena is to be emptied at the next lookup */
+	bool holds_lock;			/* see atomic_lock() */
+	bool flush;				/* the arena is to be emptied at the next lookup */
 	struct insn fetch; /* the instruction being fetched, for faults of the fetch */
 	struct {
 		struct trace head;

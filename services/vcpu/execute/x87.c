@@ -166,14 +166,14 @@ static inline const struct insn *x87_store(struct vcpu *v, const struct insn *i,
 	NEXT(v, i);
 }
 
-#define DEFINE_SIZE(size)                                                                          \
-	static const struct insn *x87_load_##size(struct vcpu *v, const struct insn *i)            \
-	{                                                                                          \
-		return x87_load(v, i, size);                                                       \
-	}                                                                                          \
-	static const struct insn *x87_store_##size(struct vcpu *v, const struct insn *i)           \
-	{                                                                                          \
-		return x87_store(v, i, size);                                                      \
+#define DEFINE_SIZE(size)                                                                \
+	static const struct insn *x87_load_##size(struct vcpu *v, const struct insn *i)  \
+	{                                                                                \
+		return x87_load(v, i, size);                                             \
+	}                                                                                \
+	static const struct insn *x87_store_##size(struct vcpu *v, const struct insn *i) \
+	{                                                                                \
+		return x87_store(v, i, size);                                            \
 	}
 DEFINE_SIZE(2)
 DEFINE_SIZE(4)
@@ -198,7 +198,7 @@ static bool bind_mem(struct insn *i)
 {
 	const struct x87_mem *m = &mem_forms[i->opcode & 7][i->modrm >> 3 & 7];
 	bool store = m->kind == X87_STORE;
-	struct thunk_buf t = { 0 };
+	struct thunk_buf t = {0};
 
 	if (m->kind != X87_LOAD && m->kind != X87_STORE) {
 		return false;
@@ -208,18 +208,10 @@ static bool bind_mem(struct insn *i)
 	thunk_byte(&t, 0xc3);
 	i->aux = (void *)thunk_get(&t);
 	switch (m->size) {
-	case 2:
-		i->fn = store ? x87_store_2 : x87_load_2;
-		break;
-	case 4:
-		i->fn = store ? x87_store_4 : x87_load_4;
-		break;
-	case 8:
-		i->fn = store ? x87_store_8 : x87_load_8;
-		break;
-	case 10:
-		i->fn = store ? x87_store_10 : x87_load_10;
-		break;
+	case 2: i->fn = store ? x87_store_2 : x87_load_2; break;
+	case 4: i->fn = store ? x87_store_4 : x87_load_4; break;
+	case 8: i->fn = store ? x87_store_8 : x87_load_8; break;
+	case 10: i->fn = store ? x87_store_10 : x87_load_10; break;
 	}
 	return i->aux;
 }
@@ -228,8 +220,8 @@ static bool bind_reg(struct insn *i)
 {
 	unsigned op = i->opcode & 7, n = i->modrm & 0x3f;
 	bool compare = (op == 3 || op == 7) && n >= 0x28 && n < 0x38; /* FUCOMI, FCOMI */
-	bool move = (op == 2 || op == 3) && n < 0x20; /* FCMOVcc */
-	struct thunk_buf t = { 0 };
+	bool move = (op == 2 || op == 3) && n < 0x20;		      /* FCMOVcc */
+	struct thunk_buf t = {0};
 
 	if (!(reg_forms[op] >> n & 1)) {
 		return false;

@@ -8,9 +8,15 @@
 #include "execute/simd.h"
 
 enum {
-	XS_X87 = 1 << 0, XS_SSE = 1 << 1, XS_AVX = 1 << 2,
-	OFF_MXCSR = 24, OFF_ST = 32, OFF_XMM = 160, OFF_HEADER = 512,
-	HEADER_LEN = 64, AREA_LEN = OFF_HEADER + HEADER_LEN,
+	XS_X87 = 1 << 0,
+	XS_SSE = 1 << 1,
+	XS_AVX = 1 << 2,
+	OFF_MXCSR = 24,
+	OFF_ST = 32,
+	OFF_XMM = 160,
+	OFF_HEADER = 512,
+	HEADER_LEN = 64,
+	AREA_LEN = OFF_HEADER + HEADER_LEN,
 };
 #define XCOMP_COMPACT (1ull << 63)
 
@@ -84,10 +90,11 @@ static void write_pieces(struct vcpu *v, uint64_t lin, const struct piece *p, un
 	}
 }
 
-static SIMD_APART void xsave_any(struct vcpu *v, const struct insn *i, enum xsave_form form, uint64_t rfbm)
+static SIMD_APART void xsave_any(struct vcpu *v, const struct insn *i, enum xsave_form form,
+				 uint64_t rfbm)
 {
 	uint64_t lin = operand(v, i, MMU_W);
-	uint32_t csr[2] = { simd_mxcsr(v), MXCSR_VALID };
+	uint32_t csr[2] = {simd_mxcsr(v), MXCSR_VALID};
 	uint64_t header[2], used, stored;
 	struct piece p[5];
 	unsigned n = 0;
@@ -101,14 +108,14 @@ static SIMD_APART void xsave_any(struct vcpu *v, const struct insn *i, enum xsav
 	memcpy(x87, &v->fx, sizeof(x87));
 	fpu_put_pointers(v, i, x87);
 	if (stored & XS_X87) {
-		p[n++] = (struct piece){ 0, OFF_MXCSR, x87 };
-		p[n++] = (struct piece){ OFF_ST, OFF_XMM - OFF_ST, x87 + OFF_ST };
+		p[n++] = (struct piece){0, OFF_MXCSR, x87};
+		p[n++] = (struct piece){OFF_ST, OFF_XMM - OFF_ST, x87 + OFF_ST};
 	}
 	if (form == XSAVEC ? stored & XS_SSE : rfbm & (XS_SSE | XS_AVX)) {
-		p[n++] = (struct piece){ OFF_MXCSR, sizeof(csr), csr };
+		p[n++] = (struct piece){OFF_MXCSR, sizeof(csr), csr};
 	}
 	if (stored & XS_SSE) {
-		p[n++] = (struct piece){ OFF_XMM, xmm_len(v), v->fx.xmm };
+		p[n++] = (struct piece){OFF_XMM, xmm_len(v), v->fx.xmm};
 	}
 	if (form == XSAVEC) {
 		header[0] = used;
@@ -116,7 +123,7 @@ static SIMD_APART void xsave_any(struct vcpu *v, const struct insn *i, enum xsav
 	} else {
 		header[0] = (mmu_read64(v, lin + OFF_HEADER) & ~rfbm) | used;
 	}
-	p[n++] = (struct piece){ OFF_HEADER, form == XSAVEC ? 16 : 8, header };
+	p[n++] = (struct piece){OFF_HEADER, form == XSAVEC ? 16 : 8, header};
 	write_pieces(v, lin, p, n);
 }
 
@@ -158,8 +165,7 @@ static const struct insn *xsaves(struct vcpu *v, const struct insn *i)
 }
 
 /* #GP for a header or MXCSR that cannot be. SDM volume 1 13.8. */
-static void check_area(struct vcpu *v, const struct xsave_area *a, uint64_t rfbm,
-		       bool compact_only)
+static void check_area(struct vcpu *v, const struct xsave_area *a, uint64_t rfbm, bool compact_only)
 {
 	bool compact = a->xcomp_bv & XCOMP_COMPACT, bad;
 	uint64_t rsvd = 0;
@@ -231,12 +237,11 @@ static const struct insn *xrstors(struct vcpu *v, const struct insn *i)
 
 bool simd_bind_xsave(struct vcpu *v, struct insn *i)
 {
-	static insn_fn *const ae[8] = { [4] = xsave, [5] = xrstor, [6] = xsaveopt };
-	static insn_fn *const c7[8] = { [3] = xrstors, [4] = xsavec, [5] = xsaves };
+	static insn_fn *const ae[8] = {[4] = xsave, [5] = xrstor, [6] = xsaveopt};
+	static insn_fn *const c7[8] = {[3] = xrstors, [4] = xsavec, [5] = xsaves};
 	insn_fn *fn = NULL;
 
-	if (i->map != MAP_0F || i->mod == 3 ||
-	    i->flags & (INSN_OPSIZE | INSN_REP | INSN_REPNE)) {
+	if (i->map != MAP_0F || i->mod == 3 || i->flags & (INSN_OPSIZE | INSN_REP | INSN_REPNE)) {
 		return false;
 	}
 	if (i->opcode == 0xae) {

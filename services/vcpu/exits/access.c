@@ -21,7 +21,8 @@ static void unclaimed(struct board *b, uint64_t gpa, unsigned size, bool mmio, b
 			      (gpa & 0xffffffffffffull) | (uint64_t)size << 48 |
 				      (uint64_t)mmio << 56 | (uint64_t)write << 57,
 			      memory_order_relaxed);
-	if (b->notify && mobo_monotonic_ns() - atomic_load(&b->unclaimed_reported_ns) > 1000000000) {
+	if (b->notify &&
+	    mobo_monotonic_ns() - atomic_load(&b->unclaimed_reported_ns) > 1000000000) {
 		atomic_store(&b->unclaimed_reported_ns, mobo_monotonic_ns());
 		b->notify(b->notify_arg);
 	}
@@ -56,8 +57,8 @@ void cpu_wait_begin(struct cpu *c)
 	cpu_leave(c);
 }
 
-static uint64_t device_access(struct vcpu *v, struct region *r, enum mobo_io_op op,
-			      uint64_t offset, unsigned size, uint64_t val)
+static uint64_t device_access(struct vcpu *v, struct region *r, enum mobo_io_op op, uint64_t offset,
+			      unsigned size, uint64_t val)
 {
 	struct cpu *c = cpu_of(v);
 	bool map_changed;
@@ -103,19 +104,14 @@ void region_write(struct vcpu *v, struct region *r, uint64_t offset, unsigned si
 	}
 	switch (attr_at(r, offset)) {
 	case MOBO_SYNC:
-	case MOBO_SHADOW:
-		device_access(v, r, MOBO_IO_WRITE, offset, size, val);
-		break;
+	case MOBO_SHADOW: device_access(v, r, MOBO_IO_WRITE, offset, size, val); break;
 	case MOBO_POSTED:
 		cpu_wait_begin(cpu_of(v));
 		mobo_io_post(&r->dev->io, v->index, r->index, offset, size, val);
 		cpu_enter(cpu_of(v));
 		break;
-	case MOBO_DOORBELL:
-		mobo_io_bell(&r->dev->io, r->index, val);
-		break;
-	case MOBO_CONST:
-		break;
+	case MOBO_DOORBELL: mobo_io_bell(&r->dev->io, r->index, val); break;
+	case MOBO_CONST: break;
 	}
 }
 
@@ -210,8 +206,8 @@ static struct region *string_region(struct vcpu *v, uint16_t port, unsigned size
 		       : NULL;
 }
 
-static unsigned device_string(struct vcpu *v, struct region *r, enum mobo_io_op op,
-			      uint64_t offset, unsigned size, void *buf, unsigned n)
+static unsigned device_string(struct vcpu *v, struct region *r, enum mobo_io_op op, uint64_t offset,
+			      unsigned size, void *buf, unsigned n)
 {
 	struct cpu *c = cpu_of(v);
 	bool map_changed;
@@ -298,8 +294,8 @@ static bool is_own_apic(struct vcpu *v, uint64_t gpa)
 {
 	const struct lapic *l = &cpu_of(v)->lapic;
 
-	return (gpa & ~0xfffull) == (atomic_load_explicit(&l->s.apic_base, memory_order_relaxed) &
-				     ~0xfffull) &&
+	return (gpa & ~0xfffull) ==
+		       (atomic_load_explicit(&l->s.apic_base, memory_order_relaxed) & ~0xfffull) &&
 	       lapic_hw_enabled(l) && !lapic_x2apic(l);
 }
 
@@ -331,18 +327,14 @@ uint64_t board_mmio_read(struct vcpu *v, uint64_t gpa, unsigned size)
 	}
 	cpu_count(cpu_of(v), EXIT_MMIO);
 	switch (find(v->board, gpa, size, false, &r, &offset, &host)) {
-	case FOUND_MEMORY:
-		memcpy(&val, host, size);
-		return val;
-	case FOUND_REGION:
-		return region_read(v, r, offset, size);
+	case FOUND_MEMORY: memcpy(&val, host, size); return val;
+	case FOUND_REGION: return region_read(v, r, offset, size);
 	case FOUND_SPLIT:
 		for (unsigned i = 0; i < size; i++) {
 			val |= board_mmio_read(v, gpa + i, 1) << i * 8;
 		}
 		return val;
-	case FOUND_NOTHING:
-		break;
+	case FOUND_NOTHING: break;
 	}
 	unclaimed(v->board, gpa, size, true, false);
 	return ones(size);
@@ -366,16 +358,13 @@ void board_mmio_write(struct vcpu *v, uint64_t gpa, unsigned size, uint64_t val)
 			board_code_written(v, gpa, size);
 		}
 		return;
-	case FOUND_REGION:
-		region_write(v, r, offset, size, val);
-		return;
+	case FOUND_REGION: region_write(v, r, offset, size, val); return;
 	case FOUND_SPLIT:
 		for (unsigned i = 0; i < size; i++) {
 			board_mmio_write(v, gpa + i, 1, val >> i * 8 & 0xff);
 		}
 		return;
-	case FOUND_NOTHING:
-		break;
+	case FOUND_NOTHING: break;
 	}
 	unclaimed(v->board, gpa, size, true, true);
 }

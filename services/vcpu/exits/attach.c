@@ -38,8 +38,8 @@ static int take_region(struct device *d, unsigned i, const Mobo__V1__Region *c,
 		return mobo_error_set(err, EINVAL, "region %s: no direct memory \"%s\"", r->name,
 				      c->direct);
 	}
-	if (c->n_attrs > BOARD_ATTRS || c->kind > MOBO__V1__REGION_KIND__REGION_ROM_BAR || c->bar > 0xff ||
-	    c->fn >= BOARD_FUNCTIONS || c->shadow_offset > MOBO_IOCH_SHADOW) {
+	if (c->n_attrs > BOARD_ATTRS || c->kind > MOBO__V1__REGION_KIND__REGION_ROM_BAR ||
+	    c->bar > 0xff || c->fn >= BOARD_FUNCTIONS || c->shadow_offset > MOBO_IOCH_SHADOW) {
 		return mobo_error_set(err, EINVAL, "region %s: bad claim", r->name);
 	}
 	for (unsigned k = 0; k < c->n_attrs; k++) {
@@ -47,7 +47,8 @@ static int take_region(struct device *d, unsigned i, const Mobo__V1__Region *c,
 			return mobo_error_set(err, EINVAL, "region %s: bad attribute", r->name);
 		}
 		r->attrs[r->n_attrs++] = (struct attr_range){
-			c->attrs[k]->offset, c->attrs[k]->len,
+			c->attrs[k]->offset,
+			c->attrs[k]->len,
 			/* The API's numbers are in their own order. */
 			(enum mobo_attr[]){
 				[MOBO__V1__REGION_ATTR__ATTR_SYNC] = MOBO_SYNC,
@@ -67,18 +68,18 @@ static int take_line(struct device *d, const Mobo__V1__Line *c, struct mobo_erro
 		enum mobo_line_kind kind;
 		unsigned limit;
 	} kinds[] = {
-		[MOBO__V1__LINE_KIND__LINE_ISA] = { MOBO_LINE_ISA, 16 },
-		[MOBO__V1__LINE_KIND__LINE_GSI] = { MOBO_LINE_GSI, IOAPIC_PINS },
-		[MOBO__V1__LINE_KIND__LINE_INTX] = { MOBO_LINE_INTX, BOARD_FUNCTIONS },
-		[MOBO__V1__LINE_KIND__LINE_NMI] = { MOBO_LINE_NMI, 256 },
-		[MOBO__V1__LINE_KIND__LINE_A20] = { MOBO_LINE_A20, 256 },
-		[MOBO__V1__LINE_KIND__LINE_INIT] = { MOBO_LINE_INIT, 256 },
+		[MOBO__V1__LINE_KIND__LINE_ISA] = {MOBO_LINE_ISA, 16},
+		[MOBO__V1__LINE_KIND__LINE_GSI] = {MOBO_LINE_GSI, IOAPIC_PINS},
+		[MOBO__V1__LINE_KIND__LINE_INTX] = {MOBO_LINE_INTX, BOARD_FUNCTIONS},
+		[MOBO__V1__LINE_KIND__LINE_NMI] = {MOBO_LINE_NMI, 256},
+		[MOBO__V1__LINE_KIND__LINE_A20] = {MOBO_LINE_A20, 256},
+		[MOBO__V1__LINE_KIND__LINE_INIT] = {MOBO_LINE_INIT, 256},
 	};
 
 	if (c->kind >= MOBO_ARRAY_LEN(kinds) || c->n >= kinds[c->kind].limit) {
 		return mobo_error_set(err, EINVAL, "%s: bad interrupt line", d->name);
 	}
-	d->lines[d->n_lines++] = (struct mobo_line){ kinds[c->kind].kind, (uint8_t)c->n };
+	d->lines[d->n_lines++] = (struct mobo_line){kinds[c->kind].kind, (uint8_t)c->n};
 	return 0;
 }
 

@@ -90,15 +90,9 @@ static void apic_signal(struct lapic *l, enum lapic_signal what, uint8_t vector)
 	struct cpu *c = apic_cpu(l);
 
 	switch (what) {
-	case LAPIC_SIGNAL_IRQ:
-		cpu_signal(c, REQ_IRQ);
-		break;
-	case LAPIC_SIGNAL_NMI:
-		cpu_signal(c, REQ_NMI);
-		break;
-	case LAPIC_SIGNAL_INIT:
-		cpu_signal(c, REQ_INIT);
-		break;
+	case LAPIC_SIGNAL_IRQ: cpu_signal(c, REQ_IRQ); break;
+	case LAPIC_SIGNAL_NMI: cpu_signal(c, REQ_NMI); break;
+	case LAPIC_SIGNAL_INIT: cpu_signal(c, REQ_INIT); break;
 	case LAPIC_SIGNAL_STARTUP:
 		atomic_store(&c->sipi_vector, vector);
 		cpu_signal(c, REQ_SIPI);
@@ -211,14 +205,14 @@ static void pit_write(struct vcpu *v, uint16_t port, unsigned size, uint64_t val
 	board_irq_unlock(b);
 }
 
-#define AT_PORT(name, chip, port)                                                                  \
-	static uint64_t name##_read(struct vcpu *v, uint64_t offset, unsigned size)                \
-	{                                                                                          \
-		return chip##_read(v, (uint16_t)((port) + offset), size);                          \
-	}                                                                                          \
-	static void name##_write(struct vcpu *v, uint64_t offset, unsigned size, uint64_t val)     \
-	{                                                                                          \
-		chip##_write(v, (uint16_t)((port) + offset), size, val);                           \
+#define AT_PORT(name, chip, port)                                                              \
+	static uint64_t name##_read(struct vcpu *v, uint64_t offset, unsigned size)            \
+	{                                                                                      \
+		return chip##_read(v, (uint16_t)((port) + offset), size);                      \
+	}                                                                                      \
+	static void name##_write(struct vcpu *v, uint64_t offset, unsigned size, uint64_t val) \
+	{                                                                                      \
+		chip##_write(v, (uint16_t)((port) + offset), size, val);                       \
 	}
 AT_PORT(master, pic, 0x20)
 AT_PORT(slave, pic, 0xa0)
@@ -340,8 +334,9 @@ static void add_ram(struct board *b)
 
 	add_memory(b, "ram", DIRECT_GUEST_RAM, 0, MOBO_MIN(low, 0xa0000u), b->ram.base);
 	if (low > 0xa0000) {
-		b->hidden_ram = add_memory(b, "ram-hidden", DIRECT_GUEST_RAM, 0xa0000,
-					   MOBO_MIN(low, 0x100000u) - 0xa0000, b->ram.base + 0xa0000);
+		b->hidden_ram =
+			add_memory(b, "ram-hidden", DIRECT_GUEST_RAM, 0xa0000,
+				   MOBO_MIN(low, 0x100000u) - 0xa0000, b->ram.base + 0xa0000);
 	}
 	if (low > 0x100000) {
 		add_memory(b, "ram-extended", DIRECT_GUEST_RAM, 0x100000, low - 0x100000,

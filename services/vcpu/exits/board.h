@@ -31,8 +31,7 @@ uint64_t board_a20_mask(struct board *b);
 uint32_t board_pio_read(struct vcpu *v, uint16_t port, unsigned size);
 void board_pio_write(struct vcpu *v, uint16_t port, unsigned size, uint32_t val);
 /* String forms: n elements to or from buf (n * size <= 4096). Return the elements moved, >= 1. */
-unsigned board_pio_read_string(struct vcpu *v, uint16_t port, unsigned size, void *buf,
-			       unsigned n);
+unsigned board_pio_read_string(struct vcpu *v, uint16_t port, unsigned size, void *buf, unsigned n);
 unsigned board_pio_write_string(struct vcpu *v, uint16_t port, unsigned size, const void *buf,
 				unsigned n);
 

@@ -54,7 +54,7 @@ enum direct { DIRECT_NONE, DIRECT_GUEST_RAM, DIRECT_MEM, DIRECT_ROM };
 struct region {
 	char name[32];
 	struct device *dev; /* NULL: the board's own */
-	unsigned index; /* in the device's claims */
+	unsigned index;	    /* in the device's claims */
 	enum mobo_region_kind kind;
 	uint64_t base, len;
 	bool decoded;
@@ -80,7 +80,7 @@ struct pci_function {
 	struct region *bar[PCI_BARS];
 	uint64_t bar_len[PCI_BARS]; /* rounded up to a power of two */
 	uint8_t pirq_offset;
-	unsigned intx; /* lines asserted */
+	unsigned intx;	 /* lines asserted */
 	bool intx_shown; /* after the command register's disable bit */
 };
 
@@ -97,7 +97,7 @@ struct device {
 	struct region *regions;
 	unsigned n_lines;
 	struct mobo_line lines[MOBO_IOCH_LINES];
-	uint64_t level; /* lines as last taken in */
+	uint64_t level;			       /* lines as last taken in */
 	uint32_t map_words[MOBO_IOCH_REGIONS]; /* as in the current map; under `map` */
 	uint32_t map_gen;
 	unsigned n_functions;
@@ -115,7 +115,7 @@ struct map {
 	struct mem_run *runs; /* ascending, without gaps, over the whole address space */
 	unsigned n_mem, n_pio;
 	struct io_range *mem, *pio; /* highest priority first */
-	uint16_t port[65536]; /* index + 1 in pio, 0: unclaimed */
+	uint16_t port[65536];	    /* index + 1 in pio, 0: unclaimed */
 };
 
 /* Work for a vCPU that another thread asked for. */
@@ -127,8 +127,17 @@ struct sync_work {
 };
 
 /* Exits by cause, counted by the vCPU. */
-enum exit_cause { EXIT_PIO, EXIT_MMIO, EXIT_PCI, EXIT_APIC, EXIT_HALT, EXIT_IRQ, EXIT_TIMER,
-		  EXIT_SYNC, N_EXIT_CAUSES };
+enum exit_cause {
+	EXIT_PIO,
+	EXIT_MMIO,
+	EXIT_PCI,
+	EXIT_APIC,
+	EXIT_HALT,
+	EXIT_IRQ,
+	EXIT_TIMER,
+	EXIT_SYNC,
+	N_EXIT_CAUSES
+};
 
 struct cpu {
 	struct vcpu *v;
@@ -147,7 +156,7 @@ struct cpu {
 	pthread_t thread;
 	bool started, parked; /* under park_lock */
 	int start_result;
-	uint32_t sleep_mask; /* requests that end a sleep */
+	uint32_t sleep_mask;	   /* requests that end a sleep */
 	uint64_t waiting_since_ns; /* for the device of the access under way; 0: not */
 	bool has_timer;
 	timer_t timer;
@@ -190,7 +199,7 @@ struct board {
 	struct hpet hpet;
 	unsigned isa_count[16], gsi_count[IOAPIC_PINS], pirq_count[4], nmi_count;
 	bool isa_level[16];
-	uint8_t pirq_route[4]; /* ISA IRQ, 0x80: none */
+	uint8_t pirq_route[4];	   /* ISA IRQ, 0x80: none */
 	unsigned n_a20, a20_count; /* A20 wires, those high */
 	bool hpet_legacy, ferr;
 	_Atomic bool intr; /* the 8259 pair's output */
@@ -306,9 +315,9 @@ void board_release_lines(struct board *b, struct device *d);
 /* These under `irq`. */
 void board_isa_update(struct board *b, unsigned irq);
 void board_intr_update(struct board *b);
-void board_chips_init(struct board *b); /* callbacks of the chips of irq/ */
+void board_chips_init(struct board *b);	  /* callbacks of the chips of irq/ */
 uint64_t board_irq_lock(struct board *b); /* returns virtual time */
-void board_irq_unlock(struct board *b); /* brings outputs and deadlines up to date */
+void board_irq_unlock(struct board *b);	  /* brings outputs and deadlines up to date */
 
 /* -- time.c -- */
 void board_time_init(struct board *b);
@@ -324,7 +333,8 @@ void cpu_timers(struct cpu *c);
 
 /* -- sync.c -- */
 /* Queues the work on every vCPU but self and waits until none can see the old state. */
-void board_sync(struct board *b, struct vcpu *self, enum sync_kind kind, uint64_t gpa, uint64_t len);
+void board_sync(struct board *b, struct vcpu *self, enum sync_kind kind, uint64_t gpa,
+		uint64_t len);
 /* Does what others queued. Own thread. */
 void cpu_sync_run(struct cpu *c);
 /* Locks a mutex that may be held during board_sync(). */

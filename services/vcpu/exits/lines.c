@@ -164,9 +164,7 @@ static void set_line(struct board *b, struct device *d, struct mobo_line line, b
 		b->isa_count[line.n & 15] += level ? 1 : UINT32_MAX;
 		board_isa_update(b, line.n & 15);
 		break;
-	case MOBO_LINE_GSI:
-		gsi_set(b, line.n, level);
-		break;
+	case MOBO_LINE_GSI: gsi_set(b, line.n, level); break;
 	case MOBO_LINE_INTX:
 		if (line.n < d->n_functions) {
 			pci_set_intx(b, &d->fn[line.n], level);
@@ -182,9 +180,7 @@ static void set_line(struct board *b, struct device *d, struct mobo_line line, b
 		b->a20_count += level ? 1 : UINT32_MAX;
 		e->a20 = true;
 		break;
-	case MOBO_LINE_INIT:
-		e->init |= level;
-		break;
+	case MOBO_LINE_INIT: e->init |= level; break;
 	}
 }
 
@@ -262,7 +258,7 @@ static void apply(struct board *b, struct vcpu *self, const struct effects *e)
 
 void board_collect_device(struct board *b, struct device *d, struct vcpu *self)
 {
-	struct effects e = { 0 };
+	struct effects e = {0};
 
 	board_irq_lock(b);
 	take_in(b, d, &e);
@@ -301,7 +297,7 @@ void board_collect(struct board *b, struct vcpu *self)
 
 void board_release_lines(struct board *b, struct device *d)
 {
-	struct effects e = { 0 };
+	struct effects e = {0};
 
 	board_irq_lock(b);
 	for (unsigned i = 0; i < d->n_lines; i++) {

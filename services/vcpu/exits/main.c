@@ -19,7 +19,7 @@
 
 enum { CHILD_FD = 3, MAX_MESSAGE = 65536 };
 
-static const struct mobo_engine_ops *const engines[] = { &mobo_engine_interpreter };
+static const struct mobo_engine_ops *const engines[] = {&mobo_engine_interpreter};
 
 /* -- The first message -- */
 
@@ -37,8 +37,9 @@ static int receive_init(struct init *in, struct mobo_error *err)
 	in->n_fds = MOBO_ARRAY_LEN(in->fds);
 	len = mobo_fds_recv(CHILD_FD, buf, sizeof(buf), in->fds, &in->n_fds);
 	if (len <= 0) {
-		return mobo_error_set(err, EPROTO,
-				      "no machine on descriptor 3; mobo-vcpu is started by mobo-machine");
+		return mobo_error_set(
+			err, EPROTO,
+			"no machine on descriptor 3; mobo-vcpu is started by mobo-machine");
 	}
 	in->msg = mobo__v1__engine_init__unpack(NULL, (size_t)len, buf);
 	if (!in->msg || in->msg->n_fds != in->n_fds) {
@@ -86,7 +87,8 @@ static const struct mobo_engine_ops *choose_engine(const char *name, char *reaso
 		}
 		why = engines[i]->unusable ? engines[i]->unusable() : NULL;
 		if (!why) {
-			snprintf(reason, len, any ? "the fastest that works here" : "as configured");
+			snprintf(reason, len,
+				 any ? "the fastest that works here" : "as configured");
 			return engines[i];
 		}
 	}
@@ -96,7 +98,7 @@ static const struct mobo_engine_ops *choose_engine(const char *name, char *reaso
 
 static int make_board(struct service *s, const struct init *in, struct mobo_error *err)
 {
-	struct board_options opt = { .n_cpus = in->msg->cpus };
+	struct board_options opt = {.n_cpus = in->msg->cpus};
 	size_t size, codemap_len;
 
 	opt.ops = choose_engine(in->msg->engine, s->reason, sizeof(s->reason), err);
@@ -132,7 +134,7 @@ static int make_board(struct service *s, const struct init *in, struct mobo_erro
 static void on_hangup(void *arg, int fd, int events)
 {
 	struct service *s = arg;
-	struct pollfd p = { .fd = fd, .events = POLLIN };
+	struct pollfd p = {.fd = fd, .events = POLLIN};
 
 	(void)events;
 	/* Descriptors for an attach are read when the attach comes. */
@@ -212,8 +214,8 @@ static int run(struct service *s, const struct init *in, struct mobo_error *err)
 int main(int argc, char **argv)
 {
 	static struct service service;
-	struct mobo_error err = { 0 };
-	struct init in = { 0 };
+	struct mobo_error err = {0};
+	struct init in = {0};
 	int r;
 
 	(void)argc;

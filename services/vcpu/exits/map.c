@@ -26,8 +26,11 @@ struct region *board_own_region(struct board *b, const char *name, enum mobo_reg
 	struct region *r = &b->own[b->n_own++];
 
 	MOBO_ASSERT(b->n_own <= BOARD_OWN_REGIONS);
-	*r = (struct region){ .kind = kind, .base = base, .len = len, .decoded = true,
-			      .priority = (uint8_t)priority };
+	*r = (struct region){.kind = kind,
+			     .base = base,
+			     .len = len,
+			     .decoded = true,
+			     .priority = (uint8_t)priority};
 	strncpy(r->name, name, sizeof(r->name) - 1);
 	return r;
 }
@@ -38,7 +41,8 @@ int region_check(const struct region *r, struct mobo_error *err)
 	bool bar = r->kind != MOBO_REGION_PIO && r->kind != MOBO_REGION_MMIO;
 
 	if (r->len == 0 || r->len > limit || (!bar && r->base > limit - r->len)) {
-		return mobo_error_set(err, EINVAL, "region %s lies outside the address space", r->name);
+		return mobo_error_set(err, EINVAL, "region %s lies outside the address space",
+				      r->name);
 	}
 	if (r->direct != DIRECT_NONE && !bar && (r->base | r->len) & (PAGE - 1)) {
 		return mobo_error_set(err, EINVAL, "region %s is direct memory, but not in pages",
@@ -69,13 +73,10 @@ uint8_t *region_host(const struct region *r, uint64_t gpa, uint64_t len, bool wr
 
 	*below = false;
 	switch (r->direct) {
-	case DIRECT_NONE:
-		return NULL;
-	case DIRECT_ROM:
-		return write ? NULL : r->host + (gpa - r->base);
+	case DIRECT_NONE: return NULL;
+	case DIRECT_ROM: return write ? NULL : r->host + (gpa - r->base);
 	case DIRECT_GUEST_RAM:
-	case DIRECT_MEM:
-		break;
+	case DIRECT_MEM: break;
 	}
 	if (!r->dev) {
 		return r->host + (gpa - r->base); /* RAM itself */
@@ -106,11 +107,11 @@ static void add_range(struct map *m, struct region *r)
 		return;
 	}
 	/* Insertion keeps the order of regions of one priority: first come, first served. */
-	while (at && by_priority(&ranges[at - 1], &(struct io_range){ .r = r }) > 0) {
+	while (at && by_priority(&ranges[at - 1], &(struct io_range){.r = r}) > 0) {
 		ranges[at] = ranges[at - 1];
 		at--;
 	}
-	ranges[at] = (struct io_range){ r->base, r->len, r };
+	ranges[at] = (struct io_range){r->base, r->len, r};
 	(*n)++;
 }
 
@@ -236,7 +237,7 @@ static void flatten(struct board *b, struct map *m, uint64_t *edges)
 	n = unique(edges, n);
 	for (unsigned i = 0; i < n; i++) {
 		uint64_t end = i + 1 < n ? edges[i + 1] : 0;
-		struct mem_run run = { .gpa = edges[i], .len = end - edges[i] };
+		struct mem_run run = {.gpa = edges[i], .len = end - edges[i]};
 
 		if (end && !is_apic(b, run.gpa)) {
 			run.r = host_of(m, run.gpa, run.len, false);

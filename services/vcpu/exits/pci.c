@@ -141,8 +141,7 @@ void pci_msi(struct board *b, struct device *d, unsigned vector)
 		}
 		wide = f->cfg[cap + 2] & MSI_64BIT ? 4 : 0;
 		log2 = MOBO_MIN(f->cfg[cap + 2] >> 4 & 7, 5);
-		if (!(f->cfg[cap + 2] & MSI_ENABLE) ||
-		    !(get16(f, CFG_COMMAND) & COMMAND_MASTER)) {
+		if (!(f->cfg[cap + 2] & MSI_ENABLE) || !(get16(f, CFG_COMMAND) & COMMAND_MASTER)) {
 			return;
 		}
 		gpa = get32(f, cap + 4) | (wide ? (uint64_t)get32(f, cap + 8) << 32 : 0);
@@ -180,8 +179,8 @@ static bool place_bar(struct pci_function *f, unsigned i)
 	if (r->kind == MOBO_REGION_BAR_IO) {
 		return place(r, val & ~(size - 1), command & COMMAND_IO, size, 65537);
 	}
-	return place(r, val & ~(size - 1),
-		     command & COMMAND_MEMORY && (i != 6 || val & ROM_ENABLE), size, 1ull << 32);
+	return place(r, val & ~(size - 1), command & COMMAND_MEMORY && (i != 6 || val & ROM_ENABLE),
+		     size, 1ull << 32);
 }
 
 /* A base register outside the BARs, 16 bits, as PIIX4's power management has. */
@@ -320,15 +319,17 @@ static bool places(const struct pci_function *f, unsigned offset, unsigned len)
 static struct written store(struct board *b, struct pci_function *f, unsigned offset, unsigned len,
 			    uint32_t val)
 {
-	struct written w = { .fn = f->n, .offset = offset, .len = len,
-			     .decode = places(f, offset, len) };
+	struct written w = {.fn = f->n,
+			    .offset = offset,
+			    .len = len,
+			    .decode = places(f, offset, len)};
 
 	for (unsigned i = 0; i < len; i++) {
 		unsigned at = offset + i;
 		uint8_t byte = (uint8_t)(val >> i * 8);
 
 		f->cfg[at] = (uint8_t)((f->cfg[at] & ~f->mask[at]) | (byte & f->mask[at]));
-		f->cfg[at] &= (uint8_t)~(byte & f->w1c[at]);
+		f->cfg[at] &= (uint8_t) ~(byte & f->w1c[at]);
 		w.val |= (uint64_t)f->cfg[at] << i * 8;
 		w.dev = f->notify[at] ? f->dev : w.dev;
 	}
@@ -349,7 +350,7 @@ static struct written store(struct board *b, struct pci_function *f, unsigned of
 void pci_io_write(struct vcpu *v, uint16_t port, unsigned size, uint32_t val)
 {
 	struct board *b = v->board;
-	struct written w = { 0 };
+	struct written w = {0};
 	struct pci_function *f;
 	unsigned offset;
 	bool map_changed;
@@ -376,8 +377,8 @@ void pci_io_write(struct vcpu *v, uint16_t port, unsigned size, uint32_t val)
 	}
 	if (w.dev) {
 		cpu_wait_begin(cpu_of(v));
-		mobo_io_sync(&w.dev->io, v->index, MOBO_IO_PCI_CONFIG, w.fn, w.offset, w.len, &w.val,
-			     &map_changed);
+		mobo_io_sync(&w.dev->io, v->index, MOBO_IO_PCI_CONFIG, w.fn, w.offset, w.len,
+			     &w.val, &map_changed);
 		cpu_enter(cpu_of(v));
 		device_settle(v, w.dev, map_changed);
 	}
@@ -395,7 +396,7 @@ static bool is_bar(const struct region *r)
 static void set_bar(struct pci_function *f, unsigned i, struct region *r)
 {
 	uint64_t size = r->kind == MOBO_REGION_BAR_IO ? 4 : i == 6 ? 2048 : 16;
-	uint32_t type = r->kind == MOBO_REGION_BAR_IO	       ? 1
+	uint32_t type = r->kind == MOBO_REGION_BAR_IO	      ? 1
 			: r->kind == MOBO_REGION_BAR_PREFETCH ? 8
 							      : 0;
 	unsigned at = i == 6 ? CFG_ROM : CFG_BAR + i * 4;
@@ -406,7 +407,7 @@ static void set_bar(struct pci_function *f, unsigned i, struct region *r)
 	f->bar[i] = r;
 	f->bar_len[i] = size;
 	put(f->reset, at, 4, type);
-	put(f->mask, at, 4, (uint32_t)~(size - 1) | (i == 6 ? ROM_ENABLE : 0));
+	put(f->mask, at, 4, (uint32_t) ~(size - 1) | (i == 6 ? ROM_ENABLE : 0));
 }
 
 static int set_bars(struct device *d, struct pci_function *f, struct mobo_error *err)
@@ -494,7 +495,8 @@ int pci_attach(struct board *b, struct device *d, struct mobo_error *err)
 		if (f->device == MOBO_PCI_ANY) {
 			any = any >= 0 ? any : choose_device(b);
 			if (any < 0) {
-				return mobo_error_set(err, ENOSPC, "no free PCI slot for %s", d->name);
+				return mobo_error_set(err, ENOSPC, "no free PCI slot for %s",
+						      d->name);
 			}
 			f->device = (uint8_t)any;
 		}
@@ -502,10 +504,10 @@ int pci_attach(struct board *b, struct device *d, struct mobo_error *err)
 			return mobo_error_set(err, EINVAL, "%s: bad PCI function", d->name);
 		}
 		if (b->function[f->device << 3 | f->function]) {
-			return mobo_error_set(
-				err, EEXIST, "PCI %02x.%x, wanted by %s, is taken by %s", f->device,
-				f->function, d->name,
-				b->function[f->device << 3 | f->function]->dev->name);
+			return mobo_error_set(err, EEXIST,
+					      "PCI %02x.%x, wanted by %s, is taken by %s",
+					      f->device, f->function, d->name,
+					      b->function[f->device << 3 | f->function]->dev->name);
 		}
 		set_standard(f);
 		if (set_bars(d, f, err) < 0) {

@@ -25,7 +25,7 @@ void service_ignore(void *arg, const struct mobo_result *res)
 
 static void close_set(struct fd_set_received *f)
 {
-	const int fds[] = { f->ioch, f->bell, f->mem };
+	const int fds[] = {f->ioch, f->bell, f->mem};
 
 	for (unsigned i = 0; i < MOBO_ARRAY_LEN(fds); i++) {
 		if (fds[i] >= 0) {
@@ -45,7 +45,7 @@ static void keep_set(struct service *s, const Mobo__V1__FdMessage *msg, const in
 	if (f->used) {
 		close_set(f);
 	}
-	*f = (struct fd_set_received){ .ioch = -1, .bell = -1, .mem = -1, .used = true };
+	*f = (struct fd_set_received){.ioch = -1, .bell = -1, .mem = -1, .used = true};
 	memcpy(f->ticket, msg->ticket.data, MOBO_TICKET_LEN);
 	for (unsigned i = 0; i < n; i++) {
 		int *place = strcmp(msg->names[i], "ioch") == 0	  ? &f->ioch
@@ -80,7 +80,7 @@ static void take_message(struct service *s, const uint8_t *buf, size_t len, cons
 
 void service_take_fds(struct service *s)
 {
-	struct pollfd p = { .fd = CHILD_FD, .events = POLLIN };
+	struct pollfd p = {.fd = CHILD_FD, .events = POLLIN};
 	uint8_t buf[4096];
 
 	while (poll(&p, 1, 0) == 1 && p.revents & POLLIN) {
@@ -114,7 +114,7 @@ static void serve_attach(void *arg, struct mobo_request *r, const ProtobufCMessa
 	struct service *s = arg;
 	struct fd_set_received *f = find_set(s, &msg->ticket);
 	uint32_t slots[BOARD_FUNCTIONS];
-	struct mobo_error err = { 0 };
+	struct mobo_error err = {0};
 	struct device *d;
 
 	if (!f || !msg->claims) {
@@ -238,11 +238,11 @@ static void look(struct vcpu *v, void *arg)
 
 	l->board->ops->get_state(v, &l->state);
 	l->instructions = v->n_insns;
-	l->activity = v->shutdown    ? "shutdown"
-		      : v->wait_sipi ? "wait-for-sipi"
+	l->activity = v->shutdown	  ? "shutdown"
+		      : v->wait_sipi	  ? "wait-for-sipi"
 		      : cpu_of(v)->parked ? "parked"
-		      : v->halted    ? "halted"
-				     : "running";
+		      : v->halted	  ? "halted"
+					  : "running";
 }
 
 static uint32_t segment_attr(const struct kvm_segment *k)
@@ -256,11 +256,11 @@ static void reply_regs(struct mobo_request *r, const struct look *l)
 	Mobo__V1__CpuRegs reply = MOBO__V1__CPU_REGS__INIT;
 	const struct kvm_regs *k = &l->state.regs;
 	const struct kvm_sregs *sr = &l->state.sregs;
-	uint64_t gpr[] = { k->rax, k->rcx, k->rdx, k->rbx, k->rsp, k->rbp, k->rsi, k->rdi,
-			   k->r8,  k->r9,  k->r10, k->r11, k->r12, k->r13, k->r14, k->r15 };
-	static const char *const names[] = { "es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr" };
-	const struct kvm_segment *segs[] = { &sr->es, &sr->cs, &sr->ss,  &sr->ds,
-					     &sr->fs, &sr->gs, &sr->ldt, &sr->tr };
+	uint64_t gpr[] = {k->rax, k->rcx, k->rdx, k->rbx, k->rsp, k->rbp, k->rsi, k->rdi,
+			  k->r8,  k->r9,  k->r10, k->r11, k->r12, k->r13, k->r14, k->r15};
+	static const char *const names[] = {"es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr"};
+	const struct kvm_segment *segs[] = {&sr->es, &sr->cs, &sr->ss,	&sr->ds,
+					    &sr->fs, &sr->gs, &sr->ldt, &sr->tr};
 	Mobo__V1__SegmentReg reg[MOBO_ARRAY_LEN(segs)], *regs[MOBO_ARRAY_LEN(segs)];
 
 	for (unsigned i = 0; i < MOBO_ARRAY_LEN(segs); i++) {
@@ -297,7 +297,7 @@ static void serve_regs(void *arg, struct mobo_request *r, const ProtobufCMessage
 {
 	const Mobo__V1__GetCpuRegs *msg = (const void *)body;
 	struct service *s = arg;
-	struct look l = { .board = s->board };
+	struct look l = {.board = s->board};
 	int rc = board_on_cpu(s->board, msg->vcpu, look, &l);
 
 	if (rc == -EINVAL) {
@@ -313,8 +313,8 @@ static void serve_regs(void *arg, struct mobo_request *r, const ProtobufCMessage
 static void serve_stats(void *arg, struct mobo_request *r, const ProtobufCMessage *body)
 {
 	static const char *const causes[N_EXIT_CAUSES] = {
-		[EXIT_PIO] = "pio", [EXIT_MMIO] = "mmio",   [EXIT_PCI] = "pci-config",
-		[EXIT_APIC] = "apic", [EXIT_HALT] = "halt", [EXIT_IRQ] = "interrupt",
+		[EXIT_PIO] = "pio",	[EXIT_MMIO] = "mmio",	    [EXIT_PCI] = "pci-config",
+		[EXIT_APIC] = "apic",	[EXIT_HALT] = "halt",	    [EXIT_IRQ] = "interrupt",
 		[EXIT_TIMER] = "timer", [EXIT_SYNC] = "shoot-down",
 	};
 	enum { PER_CPU = N_EXIT_CAUSES + 1, N = BOARD_CPUS * PER_CPU + 1 };
@@ -332,8 +332,9 @@ static void serve_stats(void *arg, struct mobo_request *r, const ProtobufCMessag
 			snprintf(names[n], sizeof(names[n]), "cpu%u.%s", i,
 				 k < N_EXIT_CAUSES ? causes[k] : "instructions");
 			mobo__v1__counter__init(&counters[n]);
-			counters[n].value = k < N_EXIT_CAUSES ? atomic_load(&c->exits[k])
-							      : *(volatile uint64_t *)&c->v->n_insns;
+			counters[n].value = k < N_EXIT_CAUSES
+						    ? atomic_load(&c->exits[k])
+						    : *(volatile uint64_t *)&c->v->n_insns;
 		}
 	}
 	snprintf(names[n], sizeof(names[n]), "unclaimed");
@@ -366,7 +367,7 @@ static void tell_triple_faults(struct service *s)
 
 	while (bits) {
 		unsigned n = (unsigned)__builtin_ctz(bits);
-		struct look l = { .board = s->board };
+		struct look l = {.board = s->board};
 		char text[80] = "";
 
 		bits &= bits - 1;
@@ -424,16 +425,16 @@ void service_start(struct service *s)
 		uint32_t type;
 		mobo_handler *fn;
 	} verbs[] = {
-		{ MOBO__V1__TYPE__ENGINE_ATTACH, serve_attach },
-		{ MOBO__V1__TYPE__ENGINE_DETACH, serve_detach },
-		{ MOBO__V1__TYPE__ENGINE_DEVICE_RESTARTED, serve_restarted },
-		{ MOBO__V1__TYPE__ENGINE_RUN, serve_run },
-		{ MOBO__V1__TYPE__ENGINE_PAUSE, serve_pause },
-		{ MOBO__V1__TYPE__ENGINE_RESET, serve_reset },
-		{ MOBO__V1__TYPE__ENGINE_QUIT, serve_quit },
-		{ MOBO__V1__TYPE__ENGINE_STATUS, serve_status },
-		{ MOBO__V1__TYPE__GET_CPU_REGS, serve_regs },
-		{ MOBO__V1__TYPE__GET_STATS, serve_stats },
+		{MOBO__V1__TYPE__ENGINE_ATTACH, serve_attach},
+		{MOBO__V1__TYPE__ENGINE_DETACH, serve_detach},
+		{MOBO__V1__TYPE__ENGINE_DEVICE_RESTARTED, serve_restarted},
+		{MOBO__V1__TYPE__ENGINE_RUN, serve_run},
+		{MOBO__V1__TYPE__ENGINE_PAUSE, serve_pause},
+		{MOBO__V1__TYPE__ENGINE_RESET, serve_reset},
+		{MOBO__V1__TYPE__ENGINE_QUIT, serve_quit},
+		{MOBO__V1__TYPE__ENGINE_STATUS, serve_status},
+		{MOBO__V1__TYPE__GET_CPU_REGS, serve_regs},
+		{MOBO__V1__TYPE__GET_STATS, serve_stats},
 	};
 
 	for (unsigned i = 0; i < MOBO_ARRAY_LEN(verbs); i++) {

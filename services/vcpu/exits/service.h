@@ -20,11 +20,11 @@ struct service {
 	struct mobo_loop *loop;
 	struct mobo_bus *bus;
 	struct board *board;
-	char reason[64]; /* why this engine */
+	char reason[64];	      /* why this engine */
 	struct mobo_request *pausing; /* waits for the vCPUs to park */
 	struct fd_set_received fds[SERVICE_FD_SETS];
 	uint32_t triple_faults; /* reported */
-	uint64_t unclaimed; /* reported */
+	uint64_t unclaimed;	/* reported */
 	uint64_t next_report_ns;
 };
 

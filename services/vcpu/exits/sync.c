@@ -20,7 +20,7 @@ static void queue(struct cpu *c, enum sync_kind kind, uint64_t gpa, uint64_t len
 		c->work_all = true;
 		c->n_work = 0;
 	} else if (!c->work_all || kind == SYNC_CODE_PROTECT) {
-		c->work[c->n_work++] = (struct sync_work){ kind, gpa, len };
+		c->work[c->n_work++] = (struct sync_work){kind, gpa, len};
 	}
 	*want = ++c->sync_want;
 	pthread_mutex_unlock(&c->sync_lock);
@@ -75,7 +75,7 @@ static void wait_for(struct cpu *c, uint32_t want, struct vcpu *self)
 		if (i < SPINS) {
 			__builtin_ia32_pause();
 		} else { /* it was preempted: let it run */
-			nanosleep(&(struct timespec){ .tv_nsec = 50000 }, NULL);
+			nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
 		}
 	}
 }

@@ -15,7 +15,8 @@
 
 enum {
 	/* What ends the sleep of a CPU that waits for SIPI or has shut down. */
-	MASK_STOPPED = REQ_INIT | REQ_SIPI | REQ_PAUSE | REQ_STATE | REQ_TIMER | REQ_RESET | REQ_STOP,
+	MASK_STOPPED =
+		REQ_INIT | REQ_SIPI | REQ_PAUSE | REQ_STATE | REQ_TIMER | REQ_RESET | REQ_STOP,
 	/* An access that waits longer than this can be interrupted by a pause. */
 	PATIENCE_NS = 500000000,
 };
@@ -31,7 +32,7 @@ static void notify(struct board *b)
 
 static void run_state(struct cpu *c)
 {
-	void (*fn)(struct vcpu *v, void *arg) = c->v->state_fn;
+	void (*fn)(struct vcpu * v, void *arg) = c->v->state_fn;
 
 	atomic_fetch_and(&c->v->req, ~(uint32_t)REQ_STATE);
 	if (fn) {
@@ -84,7 +85,7 @@ static void park(struct cpu *c, bool may_reset)
 	}
 	pthread_mutex_unlock(&b->park_lock);
 	atomic_store(&c->armed_mono_ns, 0); /* deadlines moved while the clock stood */
-	if (may_reset) { /* else the access under way goes on waiting */
+	if (may_reset) {		    /* else the access under way goes on waiting */
 		cpu_enter(c);
 	}
 	vcpu_request(c->v, REQ_TIMER);
@@ -257,12 +258,9 @@ void cpu_loop(struct cpu *c)
 			cpu_count(c, EXIT_HALT);
 			v->halted = true;
 			break;
-		case MOBO_EXIT_SHUTDOWN:
-			triple_fault(c);
-			break;
+		case MOBO_EXIT_SHUTDOWN: triple_fault(c); break;
 		case MOBO_EXIT_REQUEST:
-		case MOBO_EXIT_STEP:
-			break;
+		case MOBO_EXIT_STEP: break;
 		}
 	}
 	cpu_leave(c);
@@ -280,10 +278,11 @@ static void on_timer(int sig, siginfo_t *si, void *uc)
 
 static int make_timer(struct cpu *c)
 {
-	struct sigaction sa = { .sa_sigaction = on_timer, .sa_flags = SA_SIGINFO | SA_RESTART };
-	struct sigevent ev = { .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGRTMIN,
-			       .sigev_value.sival_ptr = c };
-	static const int own[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP };
+	struct sigaction sa = {.sa_sigaction = on_timer, .sa_flags = SA_SIGINFO | SA_RESTART};
+	struct sigevent ev = {.sigev_notify = SIGEV_THREAD_ID,
+			      .sigev_signo = SIGRTMIN,
+			      .sigev_value.sival_ptr = c};
+	static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP};
 	sigset_t only;
 
 	ev._sigev_un._tid = (pid_t)syscall(SYS_gettid);
@@ -293,7 +292,8 @@ static int make_timer(struct cpu *c)
 		sigdelset(&only, own[i]);
 	}
 	pthread_sigmask(SIG_SETMASK, &only, NULL);
-	if (sigaction(SIGRTMIN, &sa, NULL) < 0 || timer_create(CLOCK_MONOTONIC, &ev, &c->timer) < 0) {
+	if (sigaction(SIGRTMIN, &sa, NULL) < 0 ||
+	    timer_create(CLOCK_MONOTONIC, &ev, &c->timer) < 0) {
 		return -errno;
 	}
 	c->has_timer = true;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Time. The guest's TSC is the host's plus an offset, frozen while the machine is paused. Timers are
- * deadlines in virtual time; a vCPU that runs learns of its next one by a POSIX timer that signals
- * its thread, set only when it must ring earlier than it is going to. One that sleeps passes the
- * deadline to the futex.
+ * Time. The guest's TSC is the host's plus an offset, frozen while the machine is paused. Timers
+ * are deadlines in virtual time; a vCPU that runs learns of its next one by a POSIX timer that
+ * signals its thread, set only when it must ring earlier than it is going to. One that sleeps
+ * passes the deadline to the futex.
  */
 #include <signal.h>
 #include <x86intrin.h>
@@ -17,7 +17,7 @@ void board_time_init(struct board *b)
 	/* 20 ms give the frequency to a few ppm; the guest calibrates against our clocks anyway. */
 	t0 = mobo_monotonic_ns();
 	tsc0 = __rdtsc();
-	nanosleep(&(struct timespec){ .tv_nsec = 20000000 }, NULL);
+	nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
 	t1 = mobo_monotonic_ns();
 	tsc1 = __rdtsc();
 	b->tsc_hz = (uint64_t)((unsigned __int128)(tsc1 - tsc0) * 1000000000 / (t1 - t0));
@@ -74,7 +74,7 @@ uint64_t cpu_deadline_ns(struct cpu *c)
 void cpu_arm(struct cpu *c)
 {
 	uint64_t deadline = cpu_deadline_ns(c), mono, armed;
-	struct itimerspec it = { 0 };
+	struct itimerspec it = {0};
 
 	if (deadline == UINT64_MAX) {
 		return;

@@ -27,7 +27,7 @@ struct apic_msg {
 	enum apic_mode mode;
 	bool logical;
 	bool level; /* level triggered: the EOI goes back to the I/O APICs */
-	bool wide; /* dest is a 32-bit x2APIC destination */
+	bool wide;  /* dest is a 32-bit x2APIC destination */
 };
 
 enum { APIC_MAX_CPUS = 32 };

@@ -50,7 +50,7 @@ static uint64_t width_mask(const struct hpet_timer *t)
 
 static void output(const struct hpet *h, unsigned n, bool *isa, unsigned *pin)
 {
-	static const unsigned legacy[2] = { 0, 8 };
+	static const unsigned legacy[2] = {0, 8};
 
 	*isa = n < 2 && h->s.config & CONFIG_LEGACY;
 	*pin = *isa ? legacy[n] : (unsigned)(h->s.timer[n].config >> T_ROUTE_SHIFT & 0x1f);
@@ -151,23 +151,17 @@ static uint64_t read_register(const struct hpet *h, uint32_t reg, uint64_t now_n
 	unsigned n = (reg - REG_TIMER) / 0x20;
 
 	switch (reg) {
-	case REG_CAP:
-		return CAPABILITIES;
-	case REG_CONFIG:
-		return h->s.config;
-	case REG_STATUS:
-		return h->s.status;
-	case REG_COUNTER:
-		return counter(h, now_ns);
+	case REG_CAP: return CAPABILITIES;
+	case REG_CONFIG: return h->s.config;
+	case REG_STATUS: return h->s.status;
+	case REG_COUNTER: return counter(h, now_ns);
 	}
 	if (reg < REG_TIMER || n >= HPET_TIMERS) {
 		return 0;
 	}
 	switch (reg & 0x18) {
-	case 0x00:
-		return h->s.timer[n].config | T_CAPABILITIES;
-	case 0x08:
-		return h->s.timer[n].comparator & width_mask(&h->s.timer[n]);
+	case 0x00: return h->s.timer[n].config | T_CAPABILITIES;
+	case 0x08: return h->s.timer[n].comparator & width_mask(&h->s.timer[n]);
 	}
 	return 0;
 }
@@ -228,9 +222,7 @@ static void write_register(struct hpet *h, uint32_t reg, uint64_t val, uint64_t 
 	unsigned n = (reg - REG_TIMER) / 0x20;
 
 	switch (reg) {
-	case REG_CONFIG:
-		write_config(h, val, now_ns);
-		return;
+	case REG_CONFIG: write_config(h, val, now_ns); return;
 	case REG_STATUS:
 		for (n = 0; n < HPET_TIMERS; n++) {
 			if (val >> n & 1) {
@@ -306,11 +298,11 @@ void hpet_reset(struct hpet *h, uint64_t now_ns)
 	}
 }
 
-#define TIMER_FIELDS(n)                                                                            \
-	MOBO_FIELD(struct hpet_state, timer[n].config),                                            \
-	MOBO_FIELD(struct hpet_state, timer[n].comparator),                                        \
-	MOBO_FIELD(struct hpet_state, timer[n].period),                                            \
-	MOBO_FIELD(struct hpet_state, timer[n].due_ns)
+#define TIMER_FIELDS(n)                                             \
+	MOBO_FIELD(struct hpet_state, timer[n].config),             \
+		MOBO_FIELD(struct hpet_state, timer[n].comparator), \
+		MOBO_FIELD(struct hpet_state, timer[n].period),     \
+		MOBO_FIELD(struct hpet_state, timer[n].due_ns)
 
 const struct mobo_field hpet_fields[] = {
 	MOBO_FIELD(struct hpet_state, config),

@@ -95,14 +95,10 @@ static bool output(const struct i8254_channel *c, uint64_t now)
 	uint64_t e = elapsed(c, now);
 
 	switch (c->mode) {
-	case 0:
-		return c->loaded && e >= c->reload;
-	case 1:
-		return !c->running || e >= c->reload;
-	case 2:
-		return !c->running || e % c->reload != c->reload - 1;
-	case 3:
-		return !c->running || e % c->reload < high_half(c);
+	case 0: return c->loaded && e >= c->reload;
+	case 1: return !c->running || e >= c->reload;
+	case 2: return !c->running || e % c->reload != c->reload - 1;
+	case 3: return !c->running || e % c->reload < high_half(c);
 	}
 	return !c->loaded || (c->mode == 5 && !c->running) || e != c->reload;
 }
@@ -114,9 +110,7 @@ static uint16_t counter(const struct i8254_channel *c, uint64_t now)
 	uint32_t pos = (uint32_t)(e % c->reload), n;
 
 	switch (c->mode) {
-	case 2:
-		n = c->reload - pos;
-		break;
+	case 2: n = c->reload - pos; break;
 	case 3:
 		if (pos >= high_half(c)) {
 			pos -= high_half(c);
@@ -147,16 +141,14 @@ static uint64_t edge_of(const struct i8254_channel *c, uint64_t now)
 		return UINT64_MAX;
 	}
 	switch (c->mode) {
-	case 0:
-		return now < c->start + c->reload ? c->start + c->reload : UINT64_MAX;
+	case 0: return now < c->start + c->reload ? c->start + c->reload : UINT64_MAX;
 	case 2:
 	case 3:
 		if (now < c->start) {
 			return c->start + c->reload;
 		}
 		return c->start + ((now - c->start) / c->reload + 1) * c->reload;
-	case 4:
-		return now < c->start + c->reload + 1 ? c->start + c->reload + 1 : UINT64_MAX;
+	case 4: return now < c->start + c->reload + 1 ? c->start + c->reload + 1 : UINT64_MAX;
 	}
 	return UINT64_MAX;
 }
@@ -302,9 +294,9 @@ static void latch_status(struct i8254_channel *c, uint64_t now)
 	bool null = !c->loaded || c->next_reload || (c->running && now < c->start);
 
 	if (!c->status_latched) {
-		c->status = (uint8_t)((output(c, now) ? STATUS_OUT : 0) | (null ? STATUS_NULL : 0) |
-				      c->access << CW_ACCESS_SHIFT | c->mode << CW_MODE_SHIFT |
-				      c->bcd);
+		c->status =
+			(uint8_t)((output(c, now) ? STATUS_OUT : 0) | (null ? STATUS_NULL : 0) |
+				  c->access << CW_ACCESS_SHIFT | c->mode << CW_MODE_SHIFT | c->bcd);
 		c->status_latched = 1;
 	}
 }
@@ -454,23 +446,26 @@ void i8254_reset(struct i8254 *p, uint64_t now_ns)
 	rearm(p, to_ticks(now_ns));
 }
 
-#define CHANNEL_FIELDS(n)                                                                          \
-	MOBO_FIELD(struct i8254_state, ch[n].start),                                               \
-	MOBO_FIELD(struct i8254_state, ch[n].switch_at),                                           \
-	MOBO_FIELD(struct i8254_state, ch[n].reload),                                              \
-	MOBO_FIELD(struct i8254_state, ch[n].next_reload),                                         \
-	MOBO_FIELD(struct i8254_state, ch[n].held), MOBO_FIELD(struct i8254_state, ch[n].latch),   \
-	MOBO_FIELD(struct i8254_state, ch[n].mode), MOBO_FIELD(struct i8254_state, ch[n].access),  \
-	MOBO_FIELD(struct i8254_state, ch[n].bcd), MOBO_FIELD(struct i8254_state, ch[n].gate),     \
-	MOBO_FIELD(struct i8254_state, ch[n].loaded),                                              \
-	MOBO_FIELD(struct i8254_state, ch[n].running),                                             \
-	MOBO_FIELD(struct i8254_state, ch[n].switch_low),                                          \
-	MOBO_FIELD(struct i8254_state, ch[n].write_high),                                          \
-	MOBO_FIELD(struct i8254_state, ch[n].read_high),                                           \
-	MOBO_FIELD(struct i8254_state, ch[n].write_low),                                           \
-	MOBO_FIELD(struct i8254_state, ch[n].latched),                                             \
-	MOBO_FIELD(struct i8254_state, ch[n].status_latched),                                      \
-	MOBO_FIELD(struct i8254_state, ch[n].status)
+#define CHANNEL_FIELDS(n)                                             \
+	MOBO_FIELD(struct i8254_state, ch[n].start),                  \
+		MOBO_FIELD(struct i8254_state, ch[n].switch_at),      \
+		MOBO_FIELD(struct i8254_state, ch[n].reload),         \
+		MOBO_FIELD(struct i8254_state, ch[n].next_reload),    \
+		MOBO_FIELD(struct i8254_state, ch[n].held),           \
+		MOBO_FIELD(struct i8254_state, ch[n].latch),          \
+		MOBO_FIELD(struct i8254_state, ch[n].mode),           \
+		MOBO_FIELD(struct i8254_state, ch[n].access),         \
+		MOBO_FIELD(struct i8254_state, ch[n].bcd),            \
+		MOBO_FIELD(struct i8254_state, ch[n].gate),           \
+		MOBO_FIELD(struct i8254_state, ch[n].loaded),         \
+		MOBO_FIELD(struct i8254_state, ch[n].running),        \
+		MOBO_FIELD(struct i8254_state, ch[n].switch_low),     \
+		MOBO_FIELD(struct i8254_state, ch[n].write_high),     \
+		MOBO_FIELD(struct i8254_state, ch[n].read_high),      \
+		MOBO_FIELD(struct i8254_state, ch[n].write_low),      \
+		MOBO_FIELD(struct i8254_state, ch[n].latched),        \
+		MOBO_FIELD(struct i8254_state, ch[n].status_latched), \
+		MOBO_FIELD(struct i8254_state, ch[n].status)
 
 const struct mobo_field i8254_fields[] = {
 	CHANNEL_FIELDS(0),

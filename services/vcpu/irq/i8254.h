@@ -17,29 +17,29 @@ enum { I8254_HZ = 1193182 };
 
 /* Times are ticks of the 1.193182 MHz clock since virtual time 0. */
 struct i8254_channel {
-	uint64_t start; /* when the counting element held `reload` */
-	uint64_t switch_at; /* next_reload is loaded then */
-	uint32_t reload; /* 1 .. 65536, or 10000 in BCD */
+	uint64_t start;	      /* when the counting element held `reload` */
+	uint64_t switch_at;   /* next_reload is loaded then */
+	uint32_t reload;      /* 1 .. 65536, or 10000 in BCD */
 	uint32_t next_reload; /* 0: none */
-	uint32_t held; /* ticks counted when the gate went low */
+	uint32_t held;	      /* ticks counted when the gate went low */
 	uint16_t latch;
 	uint8_t mode, access, bcd, gate;
-	uint8_t loaded; /* a count was written since the control word */
-	uint8_t running; /* counts: loaded, triggered where the mode wants it, not held */
+	uint8_t loaded;	    /* a count was written since the control word */
+	uint8_t running;    /* counts: loaded, triggered where the mode wants it, not held */
 	uint8_t switch_low; /* next_reload begins with the low half of mode 3 */
 	uint8_t write_high, read_high; /* the next byte is the high one */
-	uint8_t write_low; /* low byte that waits for its high one */
-	uint8_t latched; /* bytes left in latch */
+	uint8_t write_low;	       /* low byte that waits for its high one */
+	uint8_t latched;	       /* bytes left in latch */
 	uint8_t status_latched, status;
 };
 
 struct i8254_state {
 	struct i8254_channel ch[3];
 	uint64_t next_edge; /* of channel 0's output, UINT64_MAX: none */
-	uint64_t extra_at; /* a lost tick is made up for then */
-	uint64_t fired_at; /* last event */
-	uint32_t owed; /* ticks that the guest could not see */
-	uint8_t port61; /* bits 3:0 */
+	uint64_t extra_at;  /* a lost tick is made up for then */
+	uint64_t fired_at;  /* last event */
+	uint32_t owed;	    /* ticks that the guest could not see */
+	uint8_t port61;	    /* bits 3:0 */
 };
 
 struct i8254 {

@@ -68,7 +68,7 @@ static int pending(const struct i8259_chip *c, uint8_t irr, bool master)
 		return -1;
 	}
 	if (c->icw4 & ICW4_SFNM && master && input_at(c, place) == CASCADE) {
-		isr &= (uint8_t)~(1 << CASCADE);
+		isr &= (uint8_t) ~(1 << CASCADE);
 	}
 	return place < priority(c, isr) ? (int)input_at(c, place) : -1;
 }
@@ -80,7 +80,7 @@ static int pending_slave(const struct i8259 *p)
 
 static uint8_t requests_master(const struct i8259 *p)
 {
-	uint8_t irr = requests(&p->s.master) & (uint8_t)~(1 << CASCADE);
+	uint8_t irr = requests(&p->s.master) & (uint8_t) ~(1 << CASCADE);
 
 	return pending_slave(p) >= 0 ? irr | 1 << CASCADE : irr;
 }
@@ -194,7 +194,7 @@ static void write_icw(struct i8259_chip *c, uint8_t val)
 
 static void end_of_interrupt(struct i8259_chip *c, unsigned input, bool rotate)
 {
-	c->isr &= (uint8_t)~(1 << input);
+	c->isr &= (uint8_t) ~(1 << input);
 	if (rotate) {
 		c->lowest = (uint8_t)input;
 	}
@@ -207,9 +207,7 @@ static void write_ocw2(struct i8259_chip *c, uint8_t val)
 
 	switch (op) {
 	case OCW2_ROTATE_AEOI_CLEAR:
-	case OCW2_ROTATE_AEOI_SET:
-		c->rotate_aeoi = op == OCW2_ROTATE_AEOI_SET;
-		break;
+	case OCW2_ROTATE_AEOI_SET: c->rotate_aeoi = op == OCW2_ROTATE_AEOI_SET; break;
 	case OCW2_EOI:
 	case OCW2_ROTATE_EOI:
 		/* Levels masked in special mask mode are not cleared by a non-specific EOI. */
@@ -222,11 +220,8 @@ static void write_ocw2(struct i8259_chip *c, uint8_t val)
 	case OCW2_ROTATE_EOI_SPECIFIC:
 		end_of_interrupt(c, val & OCW2_LEVEL, op == OCW2_ROTATE_EOI_SPECIFIC);
 		break;
-	case OCW2_SET_PRIORITY:
-		c->lowest = val & OCW2_LEVEL;
-		break;
-	case OCW2_NOP:
-		break;
+	case OCW2_SET_PRIORITY: c->lowest = val & OCW2_LEVEL; break;
+	case OCW2_NOP: break;
 	}
 }
 
@@ -298,7 +293,7 @@ void i8259_write(struct i8259 *p, uint16_t port, uint8_t val)
 /* Power-on: masked until initialised, so that nothing is delivered through undefined vectors. */
 void i8259_reset(struct i8259 *p)
 {
-	uint8_t lines[2] = { p->s.master.lines, p->s.slave.lines };
+	uint8_t lines[2] = {p->s.master.lines, p->s.slave.lines};
 
 	memset(&p->s, 0, sizeof(p->s));
 	p->s.master.lines = lines[0];
@@ -307,20 +302,22 @@ void i8259_reset(struct i8259 *p)
 	p->s.master.lowest = p->s.slave.lowest = 7;
 }
 
-#define CHIP_FIELDS(which)                                                                         \
-	MOBO_FIELD(struct i8259_state, which.lines), MOBO_FIELD(struct i8259_state, which.irr),    \
-	MOBO_FIELD(struct i8259_state, which.isr), MOBO_FIELD(struct i8259_state, which.imr),      \
-	MOBO_FIELD(struct i8259_state, which.elcr),                                                \
-	MOBO_FIELD(struct i8259_state, which.vector_base),                                         \
-	MOBO_FIELD(struct i8259_state, which.icw3), MOBO_FIELD(struct i8259_state, which.icw4),    \
-	MOBO_FIELD(struct i8259_state, which.init_step),                                           \
-	MOBO_FIELD(struct i8259_state, which.single),                                              \
-	MOBO_FIELD(struct i8259_state, which.needs_icw4),                                          \
-	MOBO_FIELD(struct i8259_state, which.lowest),                                              \
-	MOBO_FIELD(struct i8259_state, which.special_mask),                                        \
-	MOBO_FIELD(struct i8259_state, which.rotate_aeoi),                                         \
-	MOBO_FIELD(struct i8259_state, which.poll),                                                \
-	MOBO_FIELD(struct i8259_state, which.read_isr)
+#define CHIP_FIELDS(which)                                                                      \
+	MOBO_FIELD(struct i8259_state, which.lines), MOBO_FIELD(struct i8259_state, which.irr), \
+		MOBO_FIELD(struct i8259_state, which.isr),                                      \
+		MOBO_FIELD(struct i8259_state, which.imr),                                      \
+		MOBO_FIELD(struct i8259_state, which.elcr),                                     \
+		MOBO_FIELD(struct i8259_state, which.vector_base),                              \
+		MOBO_FIELD(struct i8259_state, which.icw3),                                     \
+		MOBO_FIELD(struct i8259_state, which.icw4),                                     \
+		MOBO_FIELD(struct i8259_state, which.init_step),                                \
+		MOBO_FIELD(struct i8259_state, which.single),                                   \
+		MOBO_FIELD(struct i8259_state, which.needs_icw4),                               \
+		MOBO_FIELD(struct i8259_state, which.lowest),                                   \
+		MOBO_FIELD(struct i8259_state, which.special_mask),                             \
+		MOBO_FIELD(struct i8259_state, which.rotate_aeoi),                              \
+		MOBO_FIELD(struct i8259_state, which.poll),                                     \
+		MOBO_FIELD(struct i8259_state, which.read_isr)
 
-const struct mobo_field i8259_fields[] = { CHIP_FIELDS(master), CHIP_FIELDS(slave) };
+const struct mobo_field i8259_fields[] = {CHIP_FIELDS(master), CHIP_FIELDS(slave)};
 const unsigned i8259_n_fields = sizeof(i8259_fields) / sizeof(i8259_fields[0]);

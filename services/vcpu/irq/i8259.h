@@ -16,14 +16,14 @@
 /* Guest-visible state of one 8259A. */
 struct i8259_chip {
 	uint8_t lines; /* levels of IR7-IR0 */
-	uint8_t irr; /* requests latched by a rising edge */
+	uint8_t irr;   /* requests latched by a rising edge */
 	uint8_t isr, imr;
-	uint8_t elcr; /* level-triggered inputs */
+	uint8_t elcr;	     /* level-triggered inputs */
 	uint8_t vector_base; /* ICW2 bits 7:3 */
 	uint8_t icw3, icw4;
-	uint8_t init_step; /* 0: operating, else the ICW number expected next */
+	uint8_t init_step;	    /* 0: operating, else the ICW number expected next */
 	uint8_t single, needs_icw4; /* from ICW1 */
-	uint8_t lowest; /* input with the lowest priority */
+	uint8_t lowest;		    /* input with the lowest priority */
 	uint8_t special_mask, rotate_aeoi, poll, read_isr;
 };
 

@@ -109,10 +109,8 @@ static uint32_t read_register(const struct ioapic *io)
 
 	switch (io->s.select) {
 	case REG_ID:
-	case REG_ARB:
-		return (uint32_t)io->s.id << 24;
-	case REG_VERSION:
-		return VERSION;
+	case REG_ARB: return (uint32_t)io->s.id << 24;
+	case REG_VERSION: return VERSION;
 	}
 	if (io->s.select < REG_RTE || i / 2 >= IOAPIC_PINS) {
 		return 0;
@@ -146,10 +144,8 @@ static void write_register(struct ioapic *io, uint32_t val)
 uint32_t ioapic_read(struct ioapic *io, uint32_t offset)
 {
 	switch (offset) {
-	case IOREGSEL:
-		return io->s.select;
-	case IOWIN:
-		return read_register(io);
+	case IOREGSEL: return io->s.select;
+	case IOWIN: return read_register(io);
 	}
 	return 0;
 }
@@ -157,15 +153,9 @@ uint32_t ioapic_read(struct ioapic *io, uint32_t offset)
 void ioapic_write(struct ioapic *io, uint32_t offset, uint32_t val)
 {
 	switch (offset) {
-	case IOREGSEL:
-		io->s.select = (uint8_t)val;
-		break;
-	case IOWIN:
-		write_register(io, val);
-		break;
-	case EOI:
-		ioapic_eoi(io, (uint8_t)val);
-		break;
+	case IOREGSEL: io->s.select = (uint8_t)val; break;
+	case IOWIN: write_register(io, val); break;
+	case EOI: ioapic_eoi(io, (uint8_t)val); break;
 	}
 }
 

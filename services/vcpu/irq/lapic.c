@@ -161,24 +161,16 @@ int lapic_accept(struct lapic *l, const struct apic_msg *m)
 {
 	switch (m->mode) {
 	case APIC_FIXED:
-	case APIC_LOWEST:
-		return lapic_sw_enabled(l) ? accept_vector(l, m->vector, m->level) : -1;
-	case APIC_NMI:
-		l->ops->signal(l, LAPIC_SIGNAL_NMI, 0);
-		return 1;
-	case APIC_INIT:
-		l->ops->signal(l, LAPIC_SIGNAL_INIT, 0);
-		return 1;
-	case APIC_STARTUP:
-		l->ops->signal(l, LAPIC_SIGNAL_STARTUP, m->vector);
-		return 1;
+	case APIC_LOWEST: return lapic_sw_enabled(l) ? accept_vector(l, m->vector, m->level) : -1;
+	case APIC_NMI: l->ops->signal(l, LAPIC_SIGNAL_NMI, 0); return 1;
+	case APIC_INIT: l->ops->signal(l, LAPIC_SIGNAL_INIT, 0); return 1;
+	case APIC_STARTUP: l->ops->signal(l, LAPIC_SIGNAL_STARTUP, m->vector); return 1;
 	case APIC_EXTINT:
 		atomic_store(&l->s.extint, 1);
 		l->ops->signal(l, LAPIC_SIGNAL_IRQ, 0);
 		return 1;
 	case APIC_SMI:
-	case APIC_RESERVED:
-		break;
+	case APIC_RESERVED: break;
 	}
 	return -1;
 }
@@ -186,7 +178,7 @@ int lapic_accept(struct lapic *l, const struct apic_msg *m)
 void lapic_local(struct lapic *l, enum lapic_lvt which)
 {
 	uint32_t lvt = atomic_load_explicit(&l->s.lvt[which], memory_order_relaxed);
-	struct apic_msg m = { .vector = (uint8_t)lvt, .mode = APIC_FIXED };
+	struct apic_msg m = {.vector = (uint8_t)lvt, .mode = APIC_FIXED};
 
 	if (lvt & LVT_MASK || !lapic_hw_enabled(l)) {
 		return;
@@ -208,7 +200,8 @@ void lapic_local(struct lapic *l, enum lapic_lvt which)
 void lapic_lint(struct lapic *l, unsigned pin, bool level)
 {
 	uint32_t bit = 1u << pin;
-	uint32_t old = level ? atomic_fetch_or(&l->s.lint, bit) : atomic_fetch_and(&l->s.lint, ~bit);
+	uint32_t old =
+		level ? atomic_fetch_or(&l->s.lint, bit) : atomic_fetch_and(&l->s.lint, ~bit);
 
 	if (!level || old & bit) {
 		return;

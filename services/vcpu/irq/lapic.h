@@ -19,9 +19,7 @@ enum { LAPIC_LEN = 0x1000 };
 /* One timer count is one virtual nanosecond at divide by 1. */
 #define LAPIC_TIMER_HZ 1000000000u
 
-enum lapic_lvt {
-	LVT_TIMER, LVT_THERMAL, LVT_PERF, LVT_LINT0, LVT_LINT1, LVT_ERROR, LAPIC_N_LVT
-};
+enum lapic_lvt { LVT_TIMER, LVT_THERMAL, LVT_PERF, LVT_LINT0, LVT_LINT1, LVT_ERROR, LAPIC_N_LVT };
 
 enum {
 	MSR_APIC_BASE = 0x1b,
@@ -41,8 +39,8 @@ struct lapic_state {
 	_Atomic uint32_t irr[8], tmr[8];
 	uint32_t isr[8];
 	_Atomic uint32_t esr_pending; /* errors since ESR was last written */
-	_Atomic uint32_t extint; /* an ExtINT message arrived */
-	_Atomic uint32_t lint; /* levels of LINT0 and LINT1 */
+	_Atomic uint32_t extint;      /* an ExtINT message arrived */
+	_Atomic uint32_t lint;	      /* levels of LINT0 and LINT1 */
 	_Atomic uint64_t apic_base;
 	_Atomic uint32_t ldr, dfr, svr;
 	_Atomic uint32_t tpr;
@@ -52,8 +50,8 @@ struct lapic_state {
 	uint32_t timer_divide; /* DCR */
 	uint32_t timer_initial;
 	uint64_t timer_start_ns; /* when the count was timer_initial */
-	uint64_t timer_next_ns; /* expiry; UINT64_MAX: not armed */
-	uint64_t tsc_deadline; /* 0: not armed */
+	uint64_t timer_next_ns;	 /* expiry; UINT64_MAX: not armed */
+	uint64_t tsc_deadline;	 /* 0: not armed */
 };
 
 enum lapic_signal { LAPIC_SIGNAL_IRQ, LAPIC_SIGNAL_NMI, LAPIC_SIGNAL_INIT, LAPIC_SIGNAL_STARTUP };

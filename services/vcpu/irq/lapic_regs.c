@@ -8,12 +8,31 @@
 #include <stddef.h>
 
 enum lapic_reg {
-	REG_ID = 0x02, REG_VERSION = 0x03, REG_TPR = 0x08, REG_APR = 0x09, REG_PPR = 0x0a,
-	REG_EOI = 0x0b, REG_RRD = 0x0c, REG_LDR = 0x0d, REG_DFR = 0x0e, REG_SVR = 0x0f,
-	REG_ISR = 0x10, REG_TMR = 0x18, REG_IRR = 0x20, REG_ESR = 0x28,
-	REG_ICR_LOW = 0x30, REG_ICR_HIGH = 0x31, REG_LVT_TIMER = 0x32, REG_LVT_THERMAL = 0x33,
-	REG_LVT_PERF = 0x34, REG_LVT_LINT0 = 0x35, REG_LVT_LINT1 = 0x36, REG_LVT_ERROR = 0x37,
-	REG_TIMER_INITIAL = 0x38, REG_TIMER_CURRENT = 0x39, REG_TIMER_DIVIDE = 0x3e,
+	REG_ID = 0x02,
+	REG_VERSION = 0x03,
+	REG_TPR = 0x08,
+	REG_APR = 0x09,
+	REG_PPR = 0x0a,
+	REG_EOI = 0x0b,
+	REG_RRD = 0x0c,
+	REG_LDR = 0x0d,
+	REG_DFR = 0x0e,
+	REG_SVR = 0x0f,
+	REG_ISR = 0x10,
+	REG_TMR = 0x18,
+	REG_IRR = 0x20,
+	REG_ESR = 0x28,
+	REG_ICR_LOW = 0x30,
+	REG_ICR_HIGH = 0x31,
+	REG_LVT_TIMER = 0x32,
+	REG_LVT_THERMAL = 0x33,
+	REG_LVT_PERF = 0x34,
+	REG_LVT_LINT0 = 0x35,
+	REG_LVT_LINT1 = 0x36,
+	REG_LVT_ERROR = 0x37,
+	REG_TIMER_INITIAL = 0x38,
+	REG_TIMER_CURRENT = 0x39,
+	REG_TIMER_DIVIDE = 0x3e,
 	REG_SELF_IPI = 0x3f,
 };
 
@@ -51,65 +70,32 @@ static bool read_register(struct lapic *l, unsigned reg, uint32_t *val)
 		return true;
 	}
 	switch ((enum lapic_reg)reg) {
-	case REG_ID:
-		*val = lapic_x2apic(l) ? l->s.id : l->s.id << 24;
-		return true;
-	case REG_VERSION:
-		*val = VERSION;
-		return true;
-	case REG_TPR:
-		*val = l->s.tpr;
-		return true;
+	case REG_ID: *val = lapic_x2apic(l) ? l->s.id : l->s.id << 24; return true;
+	case REG_VERSION: *val = VERSION; return true;
+	case REG_TPR: *val = l->s.tpr; return true;
 	case REG_APR:
-	case REG_PPR:
-		*val = lapic_priority(l);
-		return true;
+	case REG_PPR: *val = lapic_priority(l); return true;
 	case REG_RRD:
-	case REG_EOI:
-		*val = 0;
-		return true;
-	case REG_LDR:
-		*val = l->s.ldr;
-		return true;
-	case REG_DFR:
-		*val = l->s.dfr;
-		return true;
-	case REG_SVR:
-		*val = l->s.svr;
-		return true;
-	case REG_ESR:
-		*val = l->s.esr;
-		return true;
-	case REG_ICR_LOW:
-		*val = (uint32_t)l->s.icr;
-		return true;
-	case REG_ICR_HIGH:
-		*val = (uint32_t)(l->s.icr >> 32);
-		return true;
+	case REG_EOI: *val = 0; return true;
+	case REG_LDR: *val = l->s.ldr; return true;
+	case REG_DFR: *val = l->s.dfr; return true;
+	case REG_SVR: *val = l->s.svr; return true;
+	case REG_ESR: *val = l->s.esr; return true;
+	case REG_ICR_LOW: *val = (uint32_t)l->s.icr; return true;
+	case REG_ICR_HIGH: *val = (uint32_t)(l->s.icr >> 32); return true;
 	case REG_LVT_TIMER:
 	case REG_LVT_THERMAL:
 	case REG_LVT_PERF:
 	case REG_LVT_LINT0:
 	case REG_LVT_LINT1:
-	case REG_LVT_ERROR:
-		*val = read_lvt(l, (enum lapic_lvt)(reg - REG_LVT_TIMER));
-		return true;
-	case REG_TIMER_INITIAL:
-		*val = l->s.timer_initial;
-		return true;
-	case REG_TIMER_CURRENT:
-		*val = lapic_timer_count(l);
-		return true;
-	case REG_TIMER_DIVIDE:
-		*val = l->s.timer_divide;
-		return true;
-	case REG_SELF_IPI:
-		*val = 0;
-		return true;
+	case REG_LVT_ERROR: *val = read_lvt(l, (enum lapic_lvt)(reg - REG_LVT_TIMER)); return true;
+	case REG_TIMER_INITIAL: *val = l->s.timer_initial; return true;
+	case REG_TIMER_CURRENT: *val = lapic_timer_count(l); return true;
+	case REG_TIMER_DIVIDE: *val = l->s.timer_divide; return true;
+	case REG_SELF_IPI: *val = 0; return true;
 	case REG_ISR:
 	case REG_TMR:
-	case REG_IRR:
-		break;
+	case REG_IRR: break;
 	}
 	return false;
 }
@@ -211,7 +197,7 @@ static void write_esr(struct lapic *l)
 
 static void send_self(struct lapic *l, uint8_t vector)
 {
-	struct apic_msg m = { .vector = vector, .mode = APIC_FIXED };
+	struct apic_msg m = {.vector = vector, .mode = APIC_FIXED};
 
 	if (vector < 16) {
 		lapic_error(l, ESR_SEND_ILLEGAL);
@@ -228,21 +214,11 @@ static bool write_register(struct lapic *l, unsigned reg, uint32_t val)
 		atomic_store_explicit(&l->s.tpr, val & 0xff, memory_order_relaxed);
 		lapic_update(l);
 		return true;
-	case REG_EOI:
-		write_eoi(l);
-		return true;
-	case REG_LDR:
-		atomic_store(&l->s.ldr, val & 0xff000000);
-		return true;
-	case REG_DFR:
-		atomic_store(&l->s.dfr, val | 0x0fffffff);
-		return true;
-	case REG_SVR:
-		write_svr(l, val);
-		return true;
-	case REG_ESR:
-		write_esr(l);
-		return true;
+	case REG_EOI: write_eoi(l); return true;
+	case REG_LDR: atomic_store(&l->s.ldr, val & 0xff000000); return true;
+	case REG_DFR: atomic_store(&l->s.dfr, val | 0x0fffffff); return true;
+	case REG_SVR: write_svr(l, val); return true;
+	case REG_ESR: write_esr(l); return true;
 	case REG_ICR_LOW:
 		l->s.icr = (l->s.icr & ~(uint64_t)UINT32_MAX) | (val & ICR_WRITABLE);
 		send_ipi(l);
@@ -255,18 +231,10 @@ static bool write_register(struct lapic *l, unsigned reg, uint32_t val)
 	case REG_LVT_PERF:
 	case REG_LVT_LINT0:
 	case REG_LVT_LINT1:
-	case REG_LVT_ERROR:
-		write_lvt(l, (enum lapic_lvt)(reg - REG_LVT_TIMER), val);
-		return true;
-	case REG_TIMER_INITIAL:
-		lapic_timer_set_initial(l, val);
-		return true;
-	case REG_TIMER_DIVIDE:
-		lapic_timer_set_divide(l, val);
-		return true;
-	case REG_SELF_IPI:
-		send_self(l, (uint8_t)val);
-		return true;
+	case REG_LVT_ERROR: write_lvt(l, (enum lapic_lvt)(reg - REG_LVT_TIMER), val); return true;
+	case REG_TIMER_INITIAL: lapic_timer_set_initial(l, val); return true;
+	case REG_TIMER_DIVIDE: lapic_timer_set_divide(l, val); return true;
+	case REG_SELF_IPI: send_self(l, (uint8_t)val); return true;
 	case REG_ID: /* read-only since the x2APIC */
 	case REG_VERSION:
 	case REG_APR:
@@ -275,8 +243,7 @@ static bool write_register(struct lapic *l, unsigned reg, uint32_t val)
 	case REG_ISR:
 	case REG_TMR:
 	case REG_IRR:
-	case REG_TIMER_CURRENT:
-		break;
+	case REG_TIMER_CURRENT: break;
 	}
 	return false;
 }
@@ -309,16 +276,11 @@ static uint64_t x2apic_writable(unsigned reg)
 	}
 	switch (reg) {
 	case REG_TPR:
-	case REG_SELF_IPI:
-		return 0xff;
-	case REG_SVR:
-		return SVR_WRITABLE;
-	case REG_ICR_LOW:
-		return 0xffffffff00000000ull | ICR_WRITABLE | 1 << 12;
-	case REG_TIMER_INITIAL:
-		return UINT32_MAX;
-	case REG_TIMER_DIVIDE:
-		return 0xb;
+	case REG_SELF_IPI: return 0xff;
+	case REG_SVR: return SVR_WRITABLE;
+	case REG_ICR_LOW: return 0xffffffff00000000ull | ICR_WRITABLE | 1 << 12;
+	case REG_TIMER_INITIAL: return UINT32_MAX;
+	case REG_TIMER_DIVIDE: return 0xb;
 	}
 	return 0;
 }

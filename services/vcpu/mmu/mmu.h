@@ -35,27 +35,27 @@ void mmu_write_slow(struct vcpu *v, uint64_t lin, unsigned size, uint64_t val);
  */
 void *mmu_ptr_slow(struct vcpu *v, uint64_t lin, unsigned size, enum mmu_access acc);
 
-#define MMU_DEFINE_ACCESS(bits)                                                                    \
-	static inline uint##bits##_t mmu_read##bits(struct vcpu *v, uint64_t lin)                  \
-	{                                                                                          \
-		const struct tlb_entry *e = &v->tlb->r[tlb_slot(lin)];                             \
-		uint##bits##_t val;                                                                \
-                                                                                                   \
-		if (__builtin_expect((lin ^ e->tag) > 4096 - bits / 8, 0)) {                       \
-			return (uint##bits##_t)mmu_read_slow(v, lin, bits / 8);                    \
-		}                                                                                  \
-		memcpy(&val, (const void *)(lin + e->addend), sizeof(val));                        \
-		return val;                                                                        \
-	}                                                                                          \
-	static inline void mmu_write##bits(struct vcpu *v, uint64_t lin, uint##bits##_t val)       \
-	{                                                                                          \
-		const struct tlb_entry *e = &v->tlb->w[tlb_slot(lin)];                             \
-                                                                                                   \
-		if (__builtin_expect((lin ^ e->tag) > 4096 - bits / 8, 0)) {                       \
-			mmu_write_slow(v, lin, bits / 8, val);                                     \
-			return;                                                                    \
-		}                                                                                  \
-		memcpy((void *)(lin + e->addend), &val, sizeof(val));                              \
+#define MMU_DEFINE_ACCESS(bits)                                                              \
+	static inline uint##bits##_t mmu_read##bits(struct vcpu *v, uint64_t lin)            \
+	{                                                                                    \
+		const struct tlb_entry *e = &v->tlb->r[tlb_slot(lin)];                       \
+		uint##bits##_t val;                                                          \
+                                                                                             \
+		if (__builtin_expect((lin ^ e->tag) > 4096 - bits / 8, 0)) {                 \
+			return (uint##bits##_t)mmu_read_slow(v, lin, bits / 8);              \
+		}                                                                            \
+		memcpy(&val, (const void *)(lin + e->addend), sizeof(val));                  \
+		return val;                                                                  \
+	}                                                                                    \
+	static inline void mmu_write##bits(struct vcpu *v, uint64_t lin, uint##bits##_t val) \
+	{                                                                                    \
+		const struct tlb_entry *e = &v->tlb->w[tlb_slot(lin)];                       \
+                                                                                             \
+		if (__builtin_expect((lin ^ e->tag) > 4096 - bits / 8, 0)) {                 \
+			mmu_write_slow(v, lin, bits / 8, val);                               \
+			return;                                                              \
+		}                                                                            \
+		memcpy((void *)(lin + e->addend), &val, sizeof(val));                        \
 	}
 MMU_DEFINE_ACCESS(8)
 MMU_DEFINE_ACCESS(16)
