@@ -178,7 +178,8 @@ static bool find_near(char *path, int mode, const char *const *subs, const char 
 	}
 	for (unsigned up = 0; up < 5; up++) {
 		for (unsigned i = 0; subs[i]; i++) {
-			if (try_file(path, mode, dir, subs[i], name)) {
+			/* A file of that name in a folder above could be anybody's. */
+			if ((up == 0 || subs[i][0]) && try_file(path, mode, dir, subs[i], name)) {
 				return true;
 			}
 		}

@@ -20,6 +20,7 @@ struct zsock {
 	struct zsock_options opt;
 	struct mobo_watch *fd, *monitor_fd, *prepare;
 	bool touched; /* events must be read again before the loop sleeps */
+	bool monitor_ready; /* it may have something to tell */
 	bool destroyed;
 	unsigned depth; /* callbacks of ours on the stack */
 	/* What the monitor told and has not been passed on yet. */
@@ -191,10 +192,15 @@ static bool monitor_receive(struct zsock *s, unsigned *event, int *fd)
 	return true;
 }
 
+/* Only after its descriptor said so, or when the order matters: each look costs a system call. */
 static void monitor_fetch(struct zsock *s)
 {
-	while (s->monitor && s->n_pending < MONITOR_BATCH &&
-	       monitor_receive(s, &s->pending[s->n_pending].event, &s->pending[s->n_pending].fd)) {
+	while (s->monitor && s->n_pending < MONITOR_BATCH) {
+		if (!monitor_receive(s, &s->pending[s->n_pending].event,
+				     &s->pending[s->n_pending].fd)) {
+			s->monitor_ready = false;
+			break;
+		}
 		s->n_pending++;
 	}
 }
@@ -215,10 +221,11 @@ static void monitor_pass_on(struct zsock *s)
 void zsock_monitor_drain(struct zsock *s)
 {
 	s->depth++;
+	s->monitor_ready = s->monitor != NULL;
 	do {
 		monitor_fetch(s);
 		monitor_pass_on(s);
-	} while (!s->destroyed && s->monitor && (events_of(s->monitor) & ZMQ_POLLIN));
+	} while (!s->destroyed && s->monitor_ready);
 	leave(s);
 }
 
@@ -237,7 +244,9 @@ static bool before_sleep(void *arg)
 	}
 	s->touched = false;
 	s->depth++;
-	monitor_fetch(s);
+	if (s->monitor_ready) {
+		monitor_fetch(s);
+	}
 	events = events_of(s->handle);
 	if (s->opt.recv && (events & ZMQ_POLLIN)) {
 		all = pump(s);
@@ -246,8 +255,6 @@ static bool before_sleep(void *arg)
 		monitor_pass_on(s);
 	}
 	if (!s->destroyed && s->opt.ready) {
-		events = events_of(s->handle);
-		s->touched = s->touched || (events & ZMQ_POLLIN); /* looking ate the edge */
 		s->opt.ready(s->opt.arg, events & ZMQ_POLLOUT);
 	}
 	return !leave(s) || s->touched;
@@ -258,6 +265,7 @@ static void monitor_readable(void *arg, int fd, int events)
 	struct zsock *s = arg;
 
 	s->touched = true;
+	s->monitor_ready = true;
 }
 
 static int monitor_start(struct zsock *s)

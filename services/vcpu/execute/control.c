@@ -127,19 +127,16 @@ static inline const struct insn *take_branch64(struct vcpu *v, const struct insn
 		}                                                                       \
 		NEXT(v, i);                                                             \
 	}
-JCC(0)
-JCC(1) JCC(2) JCC(3) JCC(4) JCC(5) JCC(6) JCC(7) JCC(8) JCC(9) JCC(a) JCC(b) JCC(c) JCC(d) JCC(e)
-	JCC(f)
+/* clang-format off */
+JCC(0) JCC(1) JCC(2) JCC(3) JCC(4) JCC(5) JCC(6) JCC(7)
+JCC(8) JCC(9) JCC(a) JCC(b) JCC(c) JCC(d) JCC(e) JCC(f)
 
-#define JCC_ROW(cc)                             \
-	{                                       \
-		jcc_##cc##_any, jcc_##cc##_long \
-	}
-		static insn_fn *const jcc_handlers[16][2] = {
-			JCC_ROW(0), JCC_ROW(1), JCC_ROW(2), JCC_ROW(3), JCC_ROW(4), JCC_ROW(5),
-			JCC_ROW(6), JCC_ROW(7), JCC_ROW(8), JCC_ROW(9), JCC_ROW(a), JCC_ROW(b),
-			JCC_ROW(c), JCC_ROW(d), JCC_ROW(e), JCC_ROW(f),
+#define JCC_ROW(cc) { jcc_##cc##_any, jcc_##cc##_long }
+static insn_fn *const jcc_handlers[16][2] = {
+	JCC_ROW(0), JCC_ROW(1), JCC_ROW(2), JCC_ROW(3), JCC_ROW(4), JCC_ROW(5), JCC_ROW(6), JCC_ROW(7),
+	JCC_ROW(8), JCC_ROW(9), JCC_ROW(a), JCC_ROW(b), JCC_ROW(c), JCC_ROW(d), JCC_ROW(e), JCC_ROW(f),
 };
+/* clang-format on */
 
 static const struct insn *jmp_rel_long(struct vcpu *v, const struct insn *i)
 {

@@ -19,12 +19,6 @@
 #else
 #define NEXT(v, i) return (i) + 1
 #endif
-/*
- * The same by way of the run loop. For handlers that give the address of a local variable to
- * another function: of their NEXT() the compiler makes a nested call, and a loop of them ends the
- * stack.
- */
-#define NEXT_BY_LOOP(v, i) return (i) + 1
 /* Ends the trace: v->rip is set, the run loop looks up what comes next. */
 #define END_TRACE() return NULL
 

@@ -78,7 +78,7 @@ static const struct insn *pushf(struct vcpu *v, const struct insn *i)
 	st = stack_current(v);
 	stack_push(v, &st, i->opsize, flags);
 	stack_commit(v, &st);
-	NEXT_BY_LOOP(v, i);
+	NEXT(v, i);
 }
 
 /* Flags that POPF may change. */
@@ -135,7 +135,7 @@ static const struct insn *popf(struct vcpu *v, const struct insn *i)
 	if ((was ^ v->rflags) & (FL_IF | FL_TF | FL_AC)) {
 		END_AFTER(v, i);
 	}
-	NEXT_BY_LOOP(v, i);
+	NEXT(v, i);
 }
 
 /* CLAC and STAC: SDM vol. 2; #UD outside ring 0. */

@@ -449,7 +449,7 @@ static const struct insn *fldcw(struct vcpu *v, const struct insn *i)
 	fcw = mmu_read16(v, ea_linear(v, i, 2, MMU_R));
 	__asm__ volatile("fldcw %0" : : "m"(fcw));
 	sync_fcw(v);
-	NEXT_BY_LOOP(v, i);
+	NEXT(v, i);
 }
 
 static const struct insn *fnstcw(struct vcpu *v, const struct insn *i)

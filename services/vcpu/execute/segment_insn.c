@@ -18,7 +18,7 @@ static void set_zf(struct vcpu *v, bool on)
 		if ((v)->mode != (was) || (v)->shadow) { \
 			END_AFTER(v, i);                 \
 		}                                        \
-		NEXT_BY_LOOP(v, i);                      \
+		NEXT(v, i);                              \
 	} while (0)
 
 /* Loading SS holds off interrupts and debug traps for one instruction. SDM vol. 3, 6.8.3. */
@@ -64,7 +64,7 @@ static const struct insn *push_seg(struct vcpu *v, const struct insn *i)
 	v->insn = i;
 	stack_push(v, &st, i->opsize, sel);
 	stack_commit(v, &st);
-	NEXT_BY_LOOP(v, i);
+	NEXT(v, i);
 }
 
 static const struct insn *pop_seg(struct vcpu *v, const struct insn *i)
@@ -116,7 +116,7 @@ static const struct insn *lar(struct vcpu *v, const struct insn *i)
 		gpr_write(v, i->reg, i->opsize, i->opsize == 2 ? rights & 0xff00 : rights);
 	}
 	set_zf(v, ok);
-	NEXT_BY_LOOP(v, i);
+	NEXT(v, i);
 }
 
 static const struct insn *lsl(struct vcpu *v, const struct insn *i)
@@ -130,7 +130,7 @@ static const struct insn *lsl(struct vcpu *v, const struct insn *i)
 		gpr_write(v, i->reg, i->opsize, limit);
 	}
 	set_zf(v, ok);
-	NEXT_BY_LOOP(v, i);
+	NEXT(v, i);
 }
 
 static const struct insn *verr_verw(struct vcpu *v, const struct insn *i)

@@ -101,7 +101,7 @@ static inline void simd_check_x87(struct vcpu *v)
 	simd_check_mf(v);
 }
 
-/* For the work of handlers with buffers of their own: kept out of them, see NEXT_BY_LOOP(). */
+/* For the work of handlers with buffers of their own: kept out of them, see NEXT(). */
 #define SIMD_APART __attribute__((noinline))
 
 /*

@@ -27,7 +27,7 @@ static const struct insn *cpuid(struct vcpu *v, const struct insn *i)
 	v->gpr[RBX] = out[1];
 	v->gpr[RCX] = out[2];
 	v->gpr[RDX] = out[3];
-	NEXT_BY_LOOP(v, i);
+	NEXT(v, i);
 }
 
 static const struct insn *rdmsr(struct vcpu *v, const struct insn *i)
@@ -41,7 +41,7 @@ static const struct insn *rdmsr(struct vcpu *v, const struct insn *i)
 	}
 	v->gpr[RAX] = (uint32_t)val;
 	v->gpr[RDX] = val >> 32;
-	NEXT_BY_LOOP(v, i);
+	NEXT(v, i);
 }
 
 static const struct insn *wrmsr(struct vcpu *v, const struct insn *i)

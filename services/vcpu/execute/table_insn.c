@@ -24,7 +24,7 @@ static const struct insn *store_table(struct vcpu *v, const struct insn *i)
 	memcpy(image, &t->limit, 2);
 	memcpy(image + 2, &t->base, size);
 	mmu_write_bytes(v, ea_linear(v, i, 2 + size, MMU_W), image, 2 + size);
-	NEXT_BY_LOOP(v, i);
+	NEXT(v, i);
 }
 
 static const struct insn *load_table(struct vcpu *v, const struct insn *i)
@@ -46,7 +46,7 @@ static const struct insn *load_table(struct vcpu *v, const struct insn *i)
 	}
 	t->base = base;
 	memcpy(&t->limit, image, 2);
-	NEXT_BY_LOOP(v, i);
+	NEXT(v, i);
 }
 
 static const struct insn *sldt_str(struct vcpu *v, const struct insn *i)
