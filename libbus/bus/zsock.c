@@ -19,7 +19,7 @@ struct zsock {
 	void *handle, *monitor;
 	struct zsock_options opt;
 	struct mobo_watch *fd, *monitor_fd, *prepare;
-	bool touched; /* events must be read again before the loop sleeps */
+	bool touched;	    /* events must be read again before the loop sleeps */
 	bool monitor_ready; /* it may have something to tell */
 	bool destroyed;
 	unsigned depth; /* callbacks of ours on the stack */
