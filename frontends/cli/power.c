@@ -8,8 +8,14 @@
 #include "cli.h"
 #include "mobo/v1/event.pb-c.h"
 
-enum { START_TIMEOUT_MS = 60000, VERB_TIMEOUT_MS = 40000, STOP_TIMEOUT_S = 60 };
-#define END_TIMEOUT_NS 10000000000ull
+enum {
+	START_TIMEOUT_MS = 60000,
+	VERB_TIMEOUT_MS = 40000,
+	STOP_TIMEOUT_S = 60,
+	PROCESS_LOOKS = 300
+};
+#define PROCESS_LOOK_NS 10000000ull
+#define END_TIMEOUT_NS	10000000000ull
 
 int cmd_start(struct cli *cli, int argc, char **argv)
 {
@@ -103,6 +109,26 @@ static void on_state(void *arg, const struct mobo_event *ev)
 	}
 }
 
+/* The state is told just before the process ends; after this the machine may be deleted at once. */
+static void wait_process(struct cli *cli, const char *name)
+{
+	Mobo__V1__GetMachine req = MOBO__V1__GET_MACHINE__INIT;
+	bool never = false, gone = false;
+
+	req.name = (char *)name;
+	for (unsigned i = 0; i < PROCESS_LOOKS && !gone && !cli->interrupted; i++) {
+		ProtobufCMessage *reply = NULL;
+
+		gone = mobo_bus_call_sync(cli->registry, 0, &req.base, 0, &reply, NULL, NULL) < 0 ||
+		       ((Mobo__V1__MachineInfo *)reply)->pid == 0;
+		cli_free(reply);
+		if (!gone) {
+			mobo_loop_run_until(cli->loop, &never,
+					    mobo_monotonic_ns() + PROCESS_LOOK_NS);
+		}
+	}
+}
+
 int cli_power_off(struct cli *cli, const char *name)
 {
 	Mobo__V1__PowerOff req = MOBO__V1__POWER_OFF__INIT;
@@ -129,6 +155,7 @@ int cli_power_off(struct cli *cli, const char *name)
 			"shows its state",
 			name);
 	}
+	wait_process(cli, name);
 	return CLI_OK;
 }
 
@@ -196,6 +223,7 @@ int cmd_stop(struct cli *cli, int argc, char **argv)
 			return CLI_INTERRUPTED;
 		}
 		if (off) {
+			wait_process(cli, argv[optind]);
 			cli_say(cli, "%s shut down", argv[optind]);
 			return CLI_OK;
 		}
