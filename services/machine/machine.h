@@ -192,6 +192,8 @@ void media_change(struct machine *m, struct mobo_request *r, const Mobo__V1__Cha
 /* -- serial.c -- */
 int serial_backend(struct part *p, unsigned n, const char *backend, struct mobo_error *err);
 void serial_ready(struct part *p);
+/* Closes what serial_backend() opened and removes its socket or link. */
+void serial_finish(struct part *p);
 
 /* -- procstat.c -- */
 /* CPU time and proportional memory of a process from /proc; zeros where unreadable. */

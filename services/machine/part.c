@@ -325,13 +325,7 @@ void part_finish(struct part *p)
 	if (p->sock >= 0) {
 		close(p->sock);
 	}
-	mobo_watch_destroy(p->stream_watch);
-	if (p->stream_fd >= 0) {
-		close(p->stream_fd);
-	}
-	if (p->stream_keep >= 0) {
-		close(p->stream_keep);
-	}
+	serial_finish(p);
 	part_drop_fds(p, "");
 	for (unsigned i = 0; i < p->n_config; i++) {
 		free(p->config[i].key);

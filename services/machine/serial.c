@@ -147,3 +147,27 @@ void serial_ready(struct part *p)
 		stream_attach(p, p->stream_fd);
 	}
 }
+
+void serial_finish(struct part *p)
+{
+	struct sockaddr_un sa = {0};
+	socklen_t len = sizeof(sa) - 1;
+	char path[4096];
+
+	if (p->stream_watch && getsockname(p->stream_keep, (struct sockaddr *)&sa, &len) == 0) {
+		unlink(sa.sun_path);
+	} else if (p->stream_fd >= 0) {
+		snprintf(path, sizeof(path), "%s/serial%s.pty", p->machine->folder,
+			 p->name + strlen("uart"));
+		unlink(path);
+	}
+	mobo_watch_destroy(p->stream_watch);
+	p->stream_watch = NULL;
+	if (p->stream_fd >= 0) {
+		close(p->stream_fd);
+	}
+	if (p->stream_keep >= 0) {
+		close(p->stream_keep);
+	}
+	p->stream_fd = p->stream_keep = -1;
+}
