@@ -149,7 +149,7 @@ static int bochs_command(struct bench *b, char **argv, const char *append)
 		"printf 'set timeout=0\\nmenuentry x {\\nlinux /kernel %s\\ninitrd /initrd\\n}\\n' "
 		"> iso/boot/grub/grub.cfg\n"
 		"grub-mkrescue -o bochs.iso iso > grub.log 2>&1; : > bochs.out\n"
-		"{ echo 'display_library: nogui'; echo 'memory: guest=%d, host=%d'\n"
+		"{ echo 'display_library: term'; echo 'memory: guest=%d, host=%d'\n"
 		"echo 'romimage: file=/usr/share/bochs/BIOS-bochs-latest'\n"
 		"echo 'vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest'\n"
 		"echo 'ata0-master: type=cdrom, path=bochs.iso, status=inserted'; echo 'boot: "
@@ -158,7 +158,9 @@ static int bochs_command(struct bench *b, char **argv, const char *append)
 		"echo 'clock: sync=none'; echo 'cpu: model=corei5_lynnfield_750, ips=100000000'; "
 		"echo 'panic: action=fatal'; } "
 		"> bochsrc\n"
-		"tail -s 0.02 -f bochs.out & echo c | exec bochs -q -f bochsrc > bochs.ui 2>&1",
+		"export TERM=xterm; tail -s 0.02 -f bochs.out &\n"
+		"exec script -qfc 'echo c | bochs -q -f bochsrc' /dev/null > bochs.ui 2>&1 "
+		"</dev/null",
 		b->dir, b->kernel, append, BENCH_MEMORY_MB, BENCH_MEMORY_MB);
 	argv[0] = (char *)"sh";
 	argv[1] = (char *)"-c";
