@@ -97,8 +97,7 @@ static bool find_kernel(struct bench *b)
 
 static bool find_guest(struct bench *b)
 {
-	return mobo_find_executable("tests/bench/guest/bench-guest", b->guest) == 0 ||
-	       mobo_find_executable("bench-guest", b->guest) == 0;
+	return mobo_find_executable("bench-guest", b->guest) == 0;
 }
 
 /* The first line that a program prints, or "". */

@@ -418,15 +418,11 @@ int bench_idle(struct bench *b)
 
 static int run_program(struct bench *b, const char *name, const char *key)
 {
-	char in_tree[64], path[PATH_MAX], command[PATH_MAX + 32], *text;
+	char path[PATH_MAX], command[PATH_MAX + 32], *text;
 	size_t cap = 64 * 1024, n;
 	int r = mobo_find_executable(name, path);
 	FILE *f;
 
-	if (r < 0) {
-		snprintf(in_tree, sizeof(in_tree), "tests/bench/%s", name);
-		r = mobo_find_executable(in_tree, path);
-	}
 	if (r < 0) {
 		bench_say(b, "\n%s: skipped, it is only in a build tree\n", key);
 		return CLI_OK;

@@ -206,6 +206,8 @@ int mobo_find_executable(const char *name, char *path)
 		"frontends/gtk/",
 		"frontends/sdl/",
 		"frontends/rdp/",
+		"tests/bench/",
+		"tests/bench/guest/",
 		"libexec/mobo/",
 		"bin/",
 		NULL,

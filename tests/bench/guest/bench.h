@@ -19,7 +19,7 @@ struct workload {
 
 /* Ends with an entry without a name. */
 extern const struct workload integer_workloads[], fp_workloads[], memory_workloads[],
-	system_workloads[], code_workloads[];
+	system_workloads[], shell_workloads[], code_workloads[];
 
 /* A xorshift generator: the same numbers everywhere. *state is never zero. */
 static inline uint64_t next_random(uint64_t *state)

@@ -27,7 +27,8 @@
 #include "bench.h"
 
 static const struct workload *const all[] = {
-	integer_workloads, fp_workloads, memory_workloads, system_workloads, code_workloads,
+	integer_workloads, fp_workloads,    memory_workloads,
+	system_workloads,  shell_workloads, code_workloads,
 };
 
 void fail(const char *what)
