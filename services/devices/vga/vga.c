@@ -52,25 +52,26 @@ static uint8_t input_status1(struct mobo_dev *d)
 	return val;
 }
 
+/* A loaded state may hold anything: components count modulo three. */
 static uint8_t dac_read(struct vga_state *s)
 {
-	uint8_t val = s->palette[3 * s->dac_read_index + s->dac_component];
+	unsigned component = s->dac_component % 3;
+	uint8_t val = s->palette[3 * s->dac_read_index + component];
 
-	if (++s->dac_component == 3) {
-		s->dac_component = 0;
-		s->dac_read_index++;
-	}
+	s->dac_component = (uint8_t)((component + 1) % 3);
+	s->dac_read_index += component == 2;
 	return val;
 }
 
 static void dac_write(struct mobo_dev *d, uint8_t val)
 {
 	struct vga_state *s = vga_state(d);
+	unsigned component = s->dac_component % 3;
 
-	s->dac_latch[s->dac_component] = val;
-	if (++s->dac_component == 3) {
+	s->dac_latch[component] = val;
+	s->dac_component = (uint8_t)((component + 1) % 3);
+	if (component == 2) {
 		memcpy(&s->palette[3 * s->dac_write_index], s->dac_latch, 3);
-		s->dac_component = 0;
 		s->dac_write_index++;
 		vga_publish(d);
 	}
