@@ -22,7 +22,7 @@ const char cli_settings_help[] =
 	"  --firmware FILE      firmware instead of SeaBIOS\n"
 	"  --boot ORDER         disk, cdrom, network, comma-separated\n"
 	"  --serial BACKEND     console, none, pty, file:PATH, socket:PATH; may be given again\n"
-	"  --set KEY=VALUE      any setting; `mobo help set` lists them\n";
+	"  --set KEY=VALUE      any setting; docs/SETTINGS.md or `mobo set NAME` lists them\n";
 
 static bool add(struct cli_settings *s, const char *key, const char *value)
 {

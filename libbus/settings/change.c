@@ -225,11 +225,10 @@ int mobo_settings_change(const char *file, const struct mobo_settings_change *ch
 int mobo_settings_create(const char *file, const struct mobo_settings_change *changes, size_t n,
 			 struct mobo_error *err)
 {
-	static const char head[] =
-		"# Settings of a Mobo machine. A line is `key = value`; what is "
-		"not here has its default.\n"
-		"# `mobo show` lists the keys, `mobo set` changes them and keeps "
-		"your comments.\n\n";
+	static const char head[] = "# Settings of a Mobo machine. A line is `key = value`; what is "
+				   "not here has its default.\n"
+				   "# `mobo set NAME` lists the keys, and changes them keeping "
+				   "your comments.\n\n";
 	struct mobo_error own = {0};
 	struct text t = {strdup(head), strlen(head)};
 	int r;

@@ -47,6 +47,10 @@ def boot_shell(machine, timeout=90):
     return con
 
 
+class Skip(Exception):
+    """This host cannot run the test; the text says why. Counted neither as passed nor as failed."""
+
+
 class Host:
     """A user's directories of its own: nothing of the tests is seen outside, or left behind."""
 

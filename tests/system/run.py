@@ -37,12 +37,14 @@ def run(name, fn):
         with mobo.Host() as host:
             fn(host)
         verdict, text = "ok", ""
+    except mobo.Skip as e:
+        verdict, text = "skip", ": " + str(e)
     except mobo.Failure as e:
         verdict, text = "FAIL", "\n    " + str(e).replace("\n", "\n    ")
     except Exception:  # a test that breaks is a failure, never the end of the run
         verdict, text = "FAIL", "\n" + traceback.format_exc()
     print(f"{verdict:4} {name} ({time.monotonic() - start:.1f} s){text}", flush=True)
-    return verdict == "ok"
+    return {"ok": True, "skip": None}.get(verdict, False)
 
 
 def main():
