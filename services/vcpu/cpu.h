@@ -196,16 +196,17 @@ enum mmu_ctx {
 	N_MMU_CTX
 };
 
-enum { TLB_BITS = 10, TLB_SIZE = 1 << TLB_BITS };
+enum { TLB_BITS = 12, TLB_SIZE = 1 << TLB_BITS };
 
 /*
- * tag: linear address of the page; hit when (lin ^ tag) <= 4096 - size, which checks
- * page, canonical form and page crossing at once. host = lin + addend. An empty slot holds
- * tlb_empty(slot), which no address of that slot matches.
+ * One page. A tag is its linear address where reads, writes or fetches may use the entry, else
+ * tlb_empty(slot), which no address of that slot matches. Hit when (lin ^ tag) <= 4096 - size,
+ * which checks page, canonical form and page crossing at once; the difference is then the offset
+ * into the page, which begins at host address `page`.
  */
 struct tlb_entry {
-	uint64_t tag;
-	uint64_t addend;
+	uint64_t r, w, x;
+	uint64_t page;
 };
 
 static inline uint64_t tlb_empty(unsigned slot)
@@ -214,8 +215,8 @@ static inline uint64_t tlb_empty(unsigned slot)
 }
 
 struct mmu_tlb {
-	struct tlb_entry r[TLB_SIZE], w[TLB_SIZE], x[TLB_SIZE];
-	uint64_t x_gpa[TLB_SIZE]; /* guest-physical page of x[i] */
+	struct tlb_entry e[TLB_SIZE];
+	uint64_t x_gpa[TLB_SIZE]; /* guest-physical page of e[i], where e[i].x is filled */
 };
 
 /* What an instruction inhibits until its successor has ended. */
@@ -312,7 +313,7 @@ struct vcpu {
 	uint32_t tlb_epoch;   /* counts flushes: a saved translation is good while it stays */
 	uint64_t large_fills; /* set of (address >> 30) % 64 of large pages filled */
 	uint32_t n_fills;     /* TLB fills since the last flush: cost of a flush is their number */
-	uint32_t fills[4096];
+	uint32_t fills[8192];
 };
 
 #define DELIVERING_INTERRUPT 256 /* vcpu.delivering: an interrupt of either kind, benign */

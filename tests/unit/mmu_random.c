@@ -461,8 +461,8 @@ static void protecting_a_page_drops_its_store_translations(void **state)
 	mmu_write8(v, 0x4000, 1);
 	mmu_write8(v, 0x5000, 1);
 	mmu_protect_code(v, 68 << 12);
-	assert_true(v->tlb->w[4].tag != 0x4000 && v->tlb->w[5].tag != 0x5000);
-	assert_true(v->tlb->r[4].tag == 0x4000);
+	assert_true(v->tlb->e[4].w != 0x4000 && v->tlb->e[5].w != 0x5000);
+	assert_true(v->tlb->e[4].r == 0x4000);
 }
 
 static void invlpg_drops_every_piece_of_a_large_page(void **state)
@@ -472,7 +472,7 @@ static void invlpg_drops_every_piece_of_a_large_page(void **state)
 	mmu_read8(v, 0x2ff000);
 	mmu_read8(v, 0x0);
 	mmu_flush_page(v, 0x3ab123);
-	assert_true(v->tlb->r[0x2ff].tag != 0x2ff000);
+	assert_true(v->tlb->e[0x2ff].r != 0x2ff000);
 	*(uint64_t *)(board.ram + 0x3008) = 0;
 	if (setjmp(v->unwind) == 0) {
 		mmu_read8(v, 0x200000);
@@ -556,13 +556,13 @@ static void empty_slots_match_no_address(void **state)
 {
 	small_tables();
 	for (uint64_t slot = 0; slot < TLB_SIZE; slot++) {
-		uint64_t lins[] = {slot << 12, UINT64_MAX << 22 | slot << 12, ~slot << 12};
+		uint64_t lins[] = {slot << 12, UINT64_MAX << (12 + TLB_BITS) | slot << 12, ~slot << 12};
 
 		for (unsigned i = 0; i < 3; i++) {
-			const struct tlb_entry *e = &v->tlb->r[tlb_slot(lins[i])];
+			const struct tlb_entry *e = &v->tlb->e[tlb_slot(lins[i])];
 
-			assert_true((lins[i] ^ e->tag) > 4095);
-			assert_true(((lins[i] | 0xfff) ^ e->tag) > 4095);
+			assert_true((lins[i] ^ e->r) > 4095);
+			assert_true(((lins[i] | 0xfff) ^ e->r) > 4095);
 		}
 	}
 }

@@ -85,11 +85,11 @@ static inline uint64_t ea_x(struct vcpu *v, const struct insn *i)
 }
 
 /* Where the bytes are on the host, or NULL: not in the TLB, or crossing a page. */
-static inline void *tlb_hit(const struct tlb_entry *e, uint64_t lin, unsigned size)
+static inline void *tlb_hit(uint64_t tag, uint64_t page, uint64_t lin, unsigned size)
 {
-	void *p = (void *)(lin + e->addend);
+	void *p = (void *)(page + (lin ^ tag));
 
-	if (__builtin_expect((lin ^ e->tag) > 4096 - size, 0)) {
+	if (__builtin_expect((lin ^ tag) > 4096 - size, 0)) {
 		return NULL;
 	}
 	if (!p) {
@@ -100,12 +100,16 @@ static inline void *tlb_hit(const struct tlb_entry *e, uint64_t lin, unsigned si
 
 static inline const void *tlb_hit_r(const struct vcpu *v, uint64_t lin, unsigned size)
 {
-	return tlb_hit(&v->tlb->r[tlb_slot(lin)], lin, size);
+	const struct tlb_entry *e = &v->tlb->e[tlb_slot(lin)];
+
+	return tlb_hit(e->r, e->page, lin, size);
 }
 
 static inline void *tlb_hit_w(const struct vcpu *v, uint64_t lin, unsigned size)
 {
-	return tlb_hit(&v->tlb->w[tlb_slot(lin)], lin, size);
+	const struct tlb_entry *e = &v->tlb->e[tlb_slot(lin)];
+
+	return tlb_hit(e->w, e->page, lin, size);
 }
 
 /*

@@ -109,8 +109,8 @@ static inline const struct trace *trace_lookup(struct vcpu *v)
 		lin = (uint32_t)lin;
 	}
 	slot = tlb_slot(lin);
-	e = &v->tlb->x[slot];
-	if (__builtin_expect((lin ^ e->tag) > 4095, 0)) {
+	e = &v->tlb->e[slot];
+	if (__builtin_expect((lin ^ e->x) > 4095, 0)) {
 		return NULL;
 	}
 	gpa = v->tlb->x_gpa[slot] | (lin & 4095);

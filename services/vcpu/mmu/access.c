@@ -114,7 +114,7 @@ static void translate(struct vcpu *v, uint64_t lin, enum mmu_access acc, enum mm
 		p->watched = watch_w || watch_r;
 		if (ctx != MMU_USER_ALIGN) {
 			p->tag_r = p->r != NULL && !watch_r;
-			p->tag_w = p->w != NULL && !watch_w && !p->code && w.dirty &&
+			p->tag_w = p->w != NULL && p->w == p->r && !watch_w && !p->code && w.dirty &&
 				   mmu_walk_permits(v, &w, MMU_W, ctx);
 		}
 	}
@@ -329,10 +329,11 @@ void *mmu_ptr_slow(struct vcpu *v, uint64_t lin, unsigned size, enum mmu_access 
 
 void mmu_read_bytes(struct vcpu *v, uint64_t lin, void *buf, unsigned len)
 {
-	const struct tlb_entry *e = &v->tlb->r[tlb_slot(lin)];
+	const struct tlb_entry *e = &v->tlb->e[tlb_slot(lin)];
+	uint64_t off = lin ^ e->r;
 
-	if ((lin ^ e->tag) <= 4096 - (uint64_t)len) {
-		memcpy(buf, (const void *)(lin + e->addend), len);
+	if (off <= 4096 - (uint64_t)len) {
+		memcpy(buf, (const void *)(e->page + off), len);
 		return;
 	}
 	access_bytes(v, lin, buf, NULL, len, current_ctx(v));
@@ -340,10 +341,11 @@ void mmu_read_bytes(struct vcpu *v, uint64_t lin, void *buf, unsigned len)
 
 void mmu_write_bytes(struct vcpu *v, uint64_t lin, const void *buf, unsigned len)
 {
-	const struct tlb_entry *e = &v->tlb->w[tlb_slot(lin)];
+	const struct tlb_entry *e = &v->tlb->e[tlb_slot(lin)];
+	uint64_t off = lin ^ e->w;
 
-	if ((lin ^ e->tag) <= 4096 - (uint64_t)len) {
-		memcpy((void *)(lin + e->addend), buf, len);
+	if (off <= 4096 - (uint64_t)len) {
+		memcpy((void *)(e->page + off), buf, len);
 		return;
 	}
 	access_bytes(v, lin, NULL, buf, len, current_ctx(v));
@@ -351,11 +353,10 @@ void mmu_write_bytes(struct vcpu *v, uint64_t lin, const void *buf, unsigned len
 
 void mmu_probe(struct vcpu *v, uint64_t lin, unsigned len, enum mmu_access acc)
 {
-	const struct tlb_entry *e =
-		acc & MMU_W ? &v->tlb->w[tlb_slot(lin)] : &v->tlb->r[tlb_slot(lin)];
+	const struct tlb_entry *e = &v->tlb->e[tlb_slot(lin)];
 	struct tlb_page p;
 
-	if (len == 0 || (lin ^ e->tag) <= 4096 - (uint64_t)len) {
+	if (len == 0 || (lin ^ (acc & MMU_W ? e->w : e->r)) <= 4096 - (uint64_t)len) {
 		return;
 	}
 	translate(v, lin, acc, current_ctx(v), &p);
@@ -375,11 +376,11 @@ static uint64_t read_other(struct vcpu *v, uint64_t lin, unsigned size, enum mmu
 	uint64_t val = 0;
 
 	lin = sys_linear(v, lin);
-	e = &v->tlbs[ctx].r[tlb_slot(lin)];
-	if ((lin ^ e->tag) > 4096 - size) {
+	e = &v->tlbs[ctx].e[tlb_slot(lin)];
+	if ((lin ^ e->r) > 4096 - size) {
 		return read_ctx(v, lin, size, ctx);
 	}
-	memcpy(&val, (const void *)(lin + e->addend), size);
+	memcpy(&val, (const void *)(e->page + (lin ^ e->r)), size);
 	return val;
 }
 
@@ -388,12 +389,12 @@ static void write_other(struct vcpu *v, uint64_t lin, unsigned size, uint64_t va
 	const struct tlb_entry *e;
 
 	lin = sys_linear(v, lin);
-	e = &v->tlbs[ctx].w[tlb_slot(lin)];
-	if ((lin ^ e->tag) > 4096 - size) {
+	e = &v->tlbs[ctx].e[tlb_slot(lin)];
+	if ((lin ^ e->w) > 4096 - size) {
 		write_ctx(v, lin, size, val, ctx);
 		return;
 	}
-	memcpy((void *)(lin + e->addend), &val, size);
+	memcpy((void *)(e->page + (lin ^ e->w)), &val, size);
 }
 
 uint64_t mmu_read_sys(struct vcpu *v, uint64_t lin, unsigned size)
@@ -430,13 +431,13 @@ void mmu_write_cpl(struct vcpu *v, unsigned cpl, uint64_t lin, unsigned size, ui
 const uint8_t *mmu_fetch(struct vcpu *v, uint64_t lin, unsigned *n, uint64_t *gpa)
 {
 	unsigned slot = tlb_slot(lin), off = lin & 0xfff;
-	const struct tlb_entry *e = &v->tlb->x[slot];
+	const struct tlb_entry *e = &v->tlb->e[slot];
 	struct tlb_page p;
 
 	*n = 4096 - off;
-	if ((lin ^ e->tag) <= 4095) {
+	if ((lin ^ e->x) <= 4095) {
 		*gpa = v->tlb->x_gpa[slot] + off;
-		return (const uint8_t *)(lin + e->addend);
+		return (const uint8_t *)(e->page + off);
 	}
 	translate(v, lin, MMU_X, current_ctx(v), &p);
 	*gpa = p.gpa + off;

@@ -38,24 +38,26 @@ void *mmu_ptr_slow(struct vcpu *v, uint64_t lin, unsigned size, enum mmu_access 
 #define MMU_DEFINE_ACCESS(bits)                                                              \
 	static inline uint##bits##_t mmu_read##bits(struct vcpu *v, uint64_t lin)            \
 	{                                                                                    \
-		const struct tlb_entry *e = &v->tlb->r[tlb_slot(lin)];                       \
+		const struct tlb_entry *e = &v->tlb->e[tlb_slot(lin)];                       \
+		uint64_t off = lin ^ e->r;                                                   \
 		uint##bits##_t val;                                                          \
                                                                                              \
-		if (__builtin_expect((lin ^ e->tag) > 4096 - bits / 8, 0)) {                 \
+		if (__builtin_expect(off > 4096 - bits / 8, 0)) {                            \
 			return (uint##bits##_t)mmu_read_slow(v, lin, bits / 8);              \
 		}                                                                            \
-		memcpy(&val, (const void *)(lin + e->addend), sizeof(val));                  \
+		memcpy(&val, (const void *)(e->page + off), sizeof(val));                    \
 		return val;                                                                  \
 	}                                                                                    \
 	static inline void mmu_write##bits(struct vcpu *v, uint64_t lin, uint##bits##_t val) \
 	{                                                                                    \
-		const struct tlb_entry *e = &v->tlb->w[tlb_slot(lin)];                       \
+		const struct tlb_entry *e = &v->tlb->e[tlb_slot(lin)];                       \
+		uint64_t off = lin ^ e->w;                                                   \
                                                                                              \
-		if (__builtin_expect((lin ^ e->tag) > 4096 - bits / 8, 0)) {                 \
+		if (__builtin_expect(off > 4096 - bits / 8, 0)) {                            \
 			mmu_write_slow(v, lin, bits / 8, val);                               \
 			return;                                                              \
 		}                                                                            \
-		memcpy((void *)(lin + e->addend), &val, sizeof(val));                        \
+		memcpy((void *)(e->page + off), &val, sizeof(val));                          \
 	}
 MMU_DEFINE_ACCESS(8)
 MMU_DEFINE_ACCESS(16)
@@ -66,13 +68,13 @@ MMU_DEFINE_ACCESS(64)
 /* As mmu_ptr_slow(), fast when the TLB has the page. For RMW pass MMU_RW (checks write). */
 static inline void *mmu_ptr(struct vcpu *v, uint64_t lin, unsigned size, enum mmu_access acc)
 {
-	const struct tlb_entry *e =
-		acc & MMU_W ? &v->tlb->w[tlb_slot(lin)] : &v->tlb->r[tlb_slot(lin)];
+	const struct tlb_entry *e = &v->tlb->e[tlb_slot(lin)];
+	uint64_t off = lin ^ (acc & MMU_W ? e->w : e->r);
 
-	if (__builtin_expect((lin ^ e->tag) > 4096 - size, 0)) {
+	if (__builtin_expect(off > 4096 - size, 0)) {
 		return mmu_ptr_slow(v, lin, size, acc);
 	}
-	return (void *)(lin + e->addend);
+	return (void *)(e->page + off);
 }
 
 /*

@@ -28,7 +28,7 @@ static uint64_t large_bit(uint64_t lin)
 
 static void slot_clear(struct mmu_tlb *t, unsigned slot)
 {
-	t->r[slot].tag = t->w[slot].tag = t->x[slot].tag = tlb_empty(slot);
+	t->e[slot].r = t->e[slot].w = t->e[slot].x = tlb_empty(slot);
 }
 
 static struct mmu_tlb *fill_tlb(struct vcpu *v, uint32_t fill)
@@ -81,9 +81,9 @@ void mmu_flush_nonglobal(struct vcpu *v)
 	v->tlb_epoch++;
 }
 
-static bool same_page(const struct tlb_entry *e, unsigned slot, uint64_t lin, unsigned shift)
+static bool same_page(uint64_t tag, unsigned slot, uint64_t lin, unsigned shift)
 {
-	return e->tag != tlb_empty(slot) && (e->tag ^ lin) >> shift == 0;
+	return tag != tlb_empty(slot) && (tag ^ lin) >> shift == 0;
 }
 
 void mmu_flush_page(struct vcpu *v, uint64_t lin)
@@ -103,9 +103,9 @@ void mmu_flush_page(struct vcpu *v, uint64_t lin)
 		struct mmu_tlb *t = fill_tlb(v, v->fills[i]);
 
 		slot = v->fills[i] & FILL_SLOT;
-		if (shift != 12 && (same_page(&t->r[slot], slot, lin, shift) ||
-				    same_page(&t->w[slot], slot, lin, shift) ||
-				    same_page(&t->x[slot], slot, lin, shift))) {
+		if (shift != 12 && (same_page(t->e[slot].r, slot, lin, shift) ||
+				    same_page(t->e[slot].w, slot, lin, shift) ||
+				    same_page(t->e[slot].x, slot, lin, shift))) {
 			slot_clear(t, slot);
 		}
 	}
@@ -123,10 +123,10 @@ void mmu_protect_code(struct vcpu *v, uint64_t gpa)
 	host = (uint64_t)(uintptr_t)(run.w + ((gpa & ~0xfffull) - run.gpa));
 	for (i = 0; i < v->n_fills; i++) {
 		unsigned slot = v->fills[i] & FILL_SLOT;
-		struct tlb_entry *e = &fill_tlb(v, v->fills[i])->w[slot];
+		struct tlb_entry *e = &fill_tlb(v, v->fills[i])->e[slot];
 
-		if (e->tag + e->addend == host) {
-			e->tag = tlb_empty(slot);
+		if (e->page == host) {
+			e->w = tlb_empty(slot);
 		}
 	}
 }
@@ -136,18 +136,24 @@ void tlb_fill(struct vcpu *v, enum mmu_ctx ctx, uint64_t lin, const struct tlb_p
 	unsigned slot = tlb_slot(lin);
 	uint64_t tag = lin & ~0xfffull;
 	struct mmu_tlb *t = &v->tlbs[ctx];
+	struct tlb_entry *e = &t->e[slot];
+	uint64_t page = (uint64_t)(uintptr_t)p->r;
 
 	if (v->n_fills == N_FILLS) {
 		mmu_flush_all(v);
 	}
+	if (e->page != page || (e->r != tag && e->w != tag && e->x != tag)) {
+		slot_clear(t, slot);
+		e->page = page;
+	}
 	if (p->tag_r) {
-		t->r[slot] = (struct tlb_entry){tag, (uint64_t)(uintptr_t)p->r - tag};
+		e->r = tag;
 	}
 	if (p->tag_w) {
-		t->w[slot] = (struct tlb_entry){tag, (uint64_t)(uintptr_t)p->w - tag};
+		e->w = tag;
 	}
 	if (p->tag_x) {
-		t->x[slot] = (struct tlb_entry){tag, (uint64_t)(uintptr_t)p->r - tag};
+		e->x = tag;
 		t->x_gpa[slot] = p->gpa;
 	}
 	if (p->shift != 12) {
