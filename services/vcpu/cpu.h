@@ -273,7 +273,8 @@ struct vcpu {
 	_Atomic uint32_t *kick_summary; /* devices set bits here: see mobo/io.h */
 
 	struct fx_area fx;				 /* x87, MXCSR, XMM: see execute/simd.h */
-	uint8_t bounce[16] __attribute__((aligned(16))); /* an operand not accessible in place */
+	uint8_t ymmh[16][16] __attribute__((aligned(64))); /* upper halves of the YMM registers */
+	uint8_t bounce[32] __attribute__((aligned(32))); /* an operand not accessible in place */
 	uint16_t x87_cs, x87_ds; /* selectors of the last x87 instruction and its operand */
 
 	struct segment seg[N_SEG_ALL];

@@ -5,11 +5,10 @@
  * operand is [RSI]; MMX operands are themselves. RDI and RSI point to the operands' storage, RDX
  * (or R8) to struct vcpu. Intel SDM volume 2, and volume 3 chapters 12 and 13.
  */
-#include <cpuid.h>
-
 #include "execute/simd.h"
 
 #include "execute/simd_form.h"
+#include "execute/simd_operands.h"
 #include "execute/thunk.h"
 
 /* What a handler needs beside the thunk is packed into insn.imm, which the thunk already holds. */
@@ -216,46 +215,31 @@ static uint64_t operand_offset(char kind, unsigned n)
 	return 0;
 }
 
-static bool host_is_amd(void)
-{
-	static int amd = -1;
-	unsigned a, b, c = 0, d;
-
-	if (amd < 0) {
-		amd = __get_cpuid(0, &a, &b, &c, &d) && c == signature_AMD_ecx;
-	}
-	return amd;
-}
-
-static insn_fn *choose_handler(const struct insn *i, const struct simd_form *f)
+static insn_fn *choose_handler(const struct insn *i, const struct simd_operands *o)
 {
 	bool mem = i->mod != 3;
-	bool fp = f->flags & FORM_FP;
-	bool sse = f->reg == 'x' || f->rm == 'x';
-	unsigned not_mmx = FORM_MMX_MEM | (host_is_amd() ? FORM_MMX_MEM_AMD : 0);
-	bool mmx = f->reg == 'm' || (f->rm == 'm' && !(mem && f->flags & not_mmx));
+	bool sse = o->reg == 'x' || o->rm == 'x';
 
-	if (sse && mmx) {
-		return mem ? both_load_fp : fp ? both_reg_fp : both_reg;
+	if (sse && o->mmx) {
+		return mem ? both_load_fp : o->fp ? both_reg_fp : both_reg;
 	}
-	if (mmx) {
-		return !mem ? mmx_reg : f->flags & FORM_TO_RM ? mmx_store : mmx_load;
+	if (o->mmx) {
+		return !mem ? mmx_reg : o->mem_write ? mmx_store : mmx_load;
 	}
 	if (mem) {
-		return f->flags & FORM_TO_RM ? sse_store : fp ? sse_load_fp : sse_load;
+		return o->mem_write ? sse_store : o->fp ? sse_load_fp : sse_load;
 	}
-	return fp ? sse_reg_fp : sse_reg;
+	return o->fp ? sse_reg_fp : sse_reg;
 }
 
 static bool bind_form(struct insn *i)
 {
 	const struct simd_form *f = simd_form_find(i);
+	struct simd_operands o;
 	struct thunk_buf t = {0};
 	thunk_fn *fn;
-	unsigned align = FORM_ALIGN | (host_is_amd() ? 0 : FORM_ALIGN_INTEL);
-	uint64_t size;
 
-	if (!f) {
+	if (!f || !simd_operands(i, &o)) {
 		return false;
 	}
 	emit_loads(&t, i, f);
@@ -265,13 +249,12 @@ static bool bind_form(struct insn *i)
 	if (!fn) {
 		return false;
 	}
-	size = f->flags & FORM_W_MEM && i->flags & INSN_REX_W ? 8 : f->mem;
 	i->imm = OPERAND_OFFSETS(operand_offset(f->reg, i->reg),
 				 i->mod == 3 ? operand_offset(f->rm, i->rm) : 0) |
-		 size << OPERAND_SIZE_SHIFT |
-		 (uint64_t) !!(f->flags & align) << OPERAND_ALIGN_SHIFT;
+		 (uint64_t)o.mem << OPERAND_SIZE_SHIFT |
+		 (uint64_t)(o.align > 1) << OPERAND_ALIGN_SHIFT;
 	i->aux = (void *)fn;
-	i->fn = choose_handler(i, f);
+	i->fn = choose_handler(i, &o);
 	return true;
 }
 

@@ -64,7 +64,7 @@ static const struct simd_form forms[] = {
 	F3(MAP_0F, 0x5a, 'x', 'x', 4, F), F2(MAP_0F, 0x5a, 'x', 'x', 8, F),
 	NP(MAP_0F, 0x5b, 'x', 'x', 16, AF), P6(MAP_0F, 0x5b, 'x', 'x', 16, AF),
 	F3(MAP_0F, 0x5b, 'x', 'x', 16, AF),
-	P6(MAP_0F, 0xe6, 'x', 'x', 16, AF), F3(MAP_0F, 0xe6, 'x', 'x', 8, F),
+	P6(MAP_0F, 0xe6, 'x', 'x', 16, AF), F3(MAP_0F, 0xe6, 'x', 'x', 8, 0),
 	F2(MAP_0F, 0xe6, 'x', 'x', 16, AF),
 
 	/* Floating-point arithmetic. */
