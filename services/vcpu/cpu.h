@@ -217,6 +217,11 @@ static inline uint64_t tlb_empty(unsigned slot)
 struct mmu_tlb {
 	struct tlb_entry e[TLB_SIZE];
 	uint64_t x_gpa[TLB_SIZE]; /* guest-physical page of e[i], where e[i].x is filled */
+	/*
+	 * What e[i].x and x_gpa[i] say together as one word for translated code to compare: the
+	 * number the translator has given this pair of pages, or 0. See translate/cache.h.
+	 */
+	uint32_t x_id[TLB_SIZE];
 };
 
 /* What an instruction inhibits until its successor has ended. */
@@ -269,12 +274,13 @@ struct vcpu {
 	uint64_t seg_base[N_SEG + 1]; /* copy of seg[].base; [N_SEG] == 0 */
 	struct mmu_tlb *tlb;	      /* &tlbs[mmu_ctx] */
 
-	_Atomic uint32_t req;		/* enum vcpu_req; set by any thread */
+	_Atomic uint32_t req;  /* enum vcpu_req; set by any thread */
+	_Atomic uint32_t stop; /* a bit of req & req_mask was set: translated code looks here */
 	_Atomic uint32_t *kick_summary; /* devices set bits here: see mobo/io.h */
 
-	struct fx_area fx;				 /* x87, MXCSR, XMM: see execute/simd.h */
+	struct fx_area fx;				   /* x87, MXCSR, XMM: see execute/simd.h */
 	uint8_t ymmh[16][16] __attribute__((aligned(64))); /* upper halves of the YMM registers */
-	uint8_t bounce[32] __attribute__((aligned(32))); /* an operand not accessible in place */
+	uint8_t bounce[32] __attribute__((aligned(32)));   /* an operand not accessible in place */
 	uint16_t x87_cs, x87_ds; /* selectors of the last x87 instruction and its operand */
 
 	struct segment seg[N_SEG_ALL];
@@ -307,6 +313,7 @@ struct vcpu {
 	struct board *board;
 	struct lapic *lapic;
 	struct interp *interp; /* trace cache */
+	struct translator *translator;
 	void (*state_fn)(struct vcpu *v, void *arg);
 	void *state_arg;
 	jmp_buf unwind; /* back to the run loop, registers committed or not as the raiser chose */
@@ -334,9 +341,20 @@ enum {
 	MODE_AMD = 1 << 8,  /* for the decoder, never in vcpu.mode: 66 on near branches counts */
 };
 
+/* Any thread. */
 static inline void vcpu_request(struct vcpu *v, uint32_t bits)
 {
 	atomic_fetch_or(&v->req, bits);
+	/* Masked bits are looked at when the mask changes, which reads req after that. */
+	atomic_store(&v->stop, 1);
 }
+
+/*
+ * Memory for a vCPU, zeroed, behind VCPU_STACK bytes for the signal frames and return addresses of
+ * translated code, whose stack pointer is the struct's own address. NULL: no memory.
+ */
+enum { VCPU_STACK = 64 << 10 };
+struct vcpu *vcpu_new(void);
+void vcpu_free(struct vcpu *v);
 
 #endif

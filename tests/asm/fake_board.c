@@ -32,7 +32,7 @@ void fake_board_finish(struct board *b)
 {
 	for (unsigned n = 0; n < b->n_vcpus; n++) {
 		mobo_engine_interpreter.vcpu_finish(b->vcpu[n]);
-		free(b->vcpu[n]);
+		vcpu_free(b->vcpu[n]);
 	}
 	free(b->code);
 	munmap(b->ram, b->ram_size);
@@ -40,22 +40,20 @@ void fake_board_finish(struct board *b)
 
 struct vcpu *fake_board_add_vcpu(struct board *b)
 {
-	size_t size = (sizeof(struct vcpu) + 63) & ~(size_t)63;
 	struct vcpu *v;
 
 	if (b->n_vcpus == FAKE_BOARD_VCPUS) {
 		return NULL;
 	}
-	v = aligned_alloc(64, size);
+	v = vcpu_new();
 	if (!v) {
 		return NULL;
 	}
-	memset(v, 0, size);
 	v->board = b;
 	v->index = b->n_vcpus;
 	v->kick_summary = &b->summary;
 	if (mobo_engine_interpreter.vcpu_init(v)) {
-		free(v);
+		vcpu_free(v);
 		return NULL;
 	}
 	b->vcpu[b->n_vcpus++] = v;

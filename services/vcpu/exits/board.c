@@ -372,12 +372,11 @@ static void add_regions(struct board *b)
 static int create_cpu(struct board *b, unsigned i)
 {
 	struct cpu *c = &b->cpu[i];
-	struct vcpu *v = aligned_alloc(64, (sizeof(*v) + 63) & ~(size_t)63);
+	struct vcpu *v = vcpu_new();
 
 	if (!v) {
 		return -ENOMEM;
 	}
-	memset(v, 0, sizeof(*v));
 	v->index = i;
 	v->board = b;
 	v->lapic = &c->lapic;
@@ -468,7 +467,7 @@ void board_destroy(struct board *b)
 		board_detach(b, i);
 	}
 	for (unsigned i = 0; i < b->n_cpus; i++) {
-		free(b->cpu[i].v);
+		vcpu_free(b->cpu[i].v);
 	}
 	board_finish_devices(b);
 	map_free(atomic_load(&b->map));

@@ -29,6 +29,7 @@ static uint64_t large_bit(uint64_t lin)
 static void slot_clear(struct mmu_tlb *t, unsigned slot)
 {
 	t->e[slot].r = t->e[slot].w = t->e[slot].x = tlb_empty(slot);
+	t->x_id[slot] = 0;
 }
 
 static struct mmu_tlb *fill_tlb(struct vcpu *v, uint32_t fill)
@@ -153,6 +154,9 @@ void tlb_fill(struct vcpu *v, enum mmu_ctx ctx, uint64_t lin, const struct tlb_p
 		e->w = tag;
 	}
 	if (p->tag_x) {
+		if (e->x != tag || t->x_gpa[slot] != p->gpa) {
+			t->x_id[slot] = 0;
+		}
 		e->x = tag;
 		t->x_gpa[slot] = p->gpa;
 	}
