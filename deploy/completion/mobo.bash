@@ -19,7 +19,7 @@ _mobo_values() {
 	case $1 in
 	--state) echo powered-off starting running paused stopping crashed inaccessible ;;
 	--format) echo raw qcow2 ;;
-	--engine) echo auto interpreter ;;
+	--engine) echo auto translator interpreter ;;
 	--boot) echo disk cdrom network ;;
 	--serial) [[ $2 != wait ]] && echo console none pty file: socket: ;;
 	*) return 1 ;;

@@ -18,7 +18,7 @@ const char cli_settings_help[] =
 	"  --kernel FILE        start this Linux kernel directly\n"
 	"  --initrd FILE        its initial RAM disk\n"
 	"  --append STRING      its command line\n"
-	"  --engine E           auto or interpreter\n"
+	"  --engine E           auto, translator or interpreter\n"
 	"  --firmware FILE      firmware instead of SeaBIOS\n"
 	"  --boot ORDER         disk, cdrom, network, comma-separated\n"
 	"  --serial BACKEND     console, none, pty, file:PATH, socket:PATH; may be given again\n"

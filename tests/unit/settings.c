@@ -117,7 +117,7 @@ static void errors_name_line_and_way_out(void **state)
 	refused("cpu.count = 33\n", "not between 1 and 32");
 	refused("cpu.count = 2K\n", "not a number");
 	refused("cpu.count =\n", "not a number");
-	refused("cpu.engine = warp\n", "it takes auto|interpreter");
+	refused("cpu.engine = warp\n", "it takes auto|translator|interpreter");
 	refused("external_devices = maybe\n", "true or false");
 	refused("boot = disk,tape\n", "list of disk|cdrom|floppy|network");
 	refused("boot = disk,\n", "list of");

@@ -12,6 +12,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "exits/engines.h"
 #include "exits/service.h"
 #include "mobo/log.h"
 #include "mobo/sandbox.h"
@@ -19,6 +20,7 @@
 
 enum { CHILD_FD = 3, MAX_MESSAGE = 65536 };
 
+/* Fastest first. */
 static const struct mobo_engine_ops *const engines[] = {&mobo_engine_interpreter};
 
 /* -- The first message -- */
@@ -74,34 +76,13 @@ static void *map(const struct init *in, const char *name, size_t min, bool write
 	return p;
 }
 
-static const struct mobo_engine_ops *choose_engine(const char *name, char *reason, size_t len,
-						   struct mobo_error *err)
-{
-	const char *why = "no such engine";
-
-	for (unsigned i = 0; i < MOBO_ARRAY_LEN(engines); i++) {
-		bool any = !*name || strcmp(name, "auto") == 0;
-
-		if (!any && strcmp(name, engines[i]->name) != 0) {
-			continue;
-		}
-		why = engines[i]->unusable ? engines[i]->unusable() : NULL;
-		if (!why) {
-			snprintf(reason, len,
-				 any ? "the fastest that works here" : "as configured");
-			return engines[i];
-		}
-	}
-	mobo_error_set(err, ENODEV, "engine \"%s\" cannot be used: %s", name, why);
-	return NULL;
-}
-
 static int make_board(struct service *s, const struct init *in, struct mobo_error *err)
 {
 	struct board_options opt = {.n_cpus = in->msg->cpus};
 	size_t size, codemap_len;
 
-	opt.ops = choose_engine(in->msg->engine, s->reason, sizeof(s->reason), err);
+	opt.ops = engine_choose(engines, MOBO_ARRAY_LEN(engines), in->msg->engine, s->reason,
+				sizeof(s->reason), err);
 	if (!opt.ops) {
 		return -ENODEV;
 	}

@@ -4,6 +4,7 @@
 #define VCPU_EXITS_SERVICE_H
 
 #include "exits/board_internal.h"
+#include "exits/engines.h"
 #include "mobo/bus.h"
 #include "mobo/v1/engine.pb-c.h"
 
@@ -20,8 +21,8 @@ struct service {
 	struct mobo_loop *loop;
 	struct mobo_bus *bus;
 	struct board *board;
-	char reason[64];	      /* why this engine */
-	struct mobo_request *pausing; /* waits for the vCPUs to park */
+	char reason[ENGINE_REASON_LEN]; /* why this engine */
+	struct mobo_request *pausing;	/* waits for the vCPUs to park */
 	struct fd_set_received fds[SERVICE_FD_SETS];
 	uint32_t triple_faults; /* reported */
 	uint64_t unclaimed;	/* reported */
