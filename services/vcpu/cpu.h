@@ -268,6 +268,7 @@ struct vcpu {
 	 * RF, an enabled breakpoint, a pending debug trap. Kept by vcpu_update_req_mask().
 	 */
 	bool stepping;
+	bool one_trace; /* the run loop wants every trace's end: the translator's */
 	uint32_t rflags;   /* RFLAGS without the arithmetic bits; bit 1 set */
 	uint32_t mode;	   /* MODE_*: decode and execution mode, part of a trace's key */
 	uint32_t req_mask; /* bits of req that stop a run now: REQ_IRQ only with IF=1, no shadow */

@@ -44,7 +44,7 @@ static inline void check_target(struct vcpu *v, uint64_t target)
 		const struct trace *t_;                       \
 		const struct insn *to_;                       \
                                                               \
-		if (__builtin_expect(vcpu_must_stop(v), 0)) { \
+		if (__builtin_expect(trace_must_return(v), 0)) { \
 			END_TRACE();                          \
 		}                                             \
 		t_ = trace_lookup(v);                         \
@@ -76,7 +76,7 @@ static const struct insn *branch_unlinked(struct vcpu *v, const struct insn *i)
 		const struct trace *t_ = (i)->aux;                                  \
 		const struct insn *to_;                                             \
                                                                                     \
-		if (__builtin_expect(vcpu_must_stop(v), 0)) {                       \
+		if (__builtin_expect(trace_must_return(v), 0)) {                       \
 			END_TRACE();                                                \
 		}                                                                   \
 		if (__builtin_expect(!t_ || t_->insns[0].fn == trace_stopped, 0)) { \

@@ -136,7 +136,7 @@ static const struct insn *fall_through(struct vcpu *v, const struct insn *i)
 	const struct trace *t = i->aux;
 
 	v->rip = vcpu_next_rip(v, i);
-	if (vcpu_must_stop(v)) {
+	if (trace_must_return(v)) {
 		END_TRACE();
 	}
 	if (!t || t->insns[0].fn == trace_stopped) {

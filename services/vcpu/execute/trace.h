@@ -84,6 +84,12 @@ static inline bool vcpu_must_stop(struct vcpu *v)
 	       atomic_load_explicit(v->kick_summary, memory_order_relaxed);
 }
 
+/* Shall a trace that ends return to the run loop? */
+static inline bool trace_must_return(struct vcpu *v)
+{
+	return v->one_trace || vcpu_must_stop(v);
+}
+
 static inline bool mode_is_flat(uint32_t mode)
 {
 	return (mode & MODE_FLAT) || (mode & MODE_SIZE) == MODE_64;
