@@ -2,8 +2,11 @@
 /*
  * Speed of the interpreter on compiled 64-bit code: guest instructions a second for a few kernels,
  * each checked against the same code run natively. Usage: cpu_mips [kernel]; a time column in
- * seconds of this process, and the ratio to native.
+ * seconds of this process, and the ratio to native. `decode` decodes the C library's code into
+ * traces, in order, and runs none of it: the first pass fills an empty cache, the others follow a
+ * flush.
  */
+#include <link.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +14,7 @@
 #include <time.h>
 
 #include "engine.h"
-#include "execute/execute.h"
+#include "execute/trace.h"
 #include "fake_board.h"
 
 /* The guest's code: everything of this section, copied into its RAM as it is. */
@@ -165,6 +168,50 @@ static GUEST uint64_t beside(uint8_t *mem, uint64_t n)
 	return sum;
 }
 
+/* mov %rdi, %rax; 3 times (add $a, %rax; xor $b, %rax; rol $7, %rax); ret. 24 bits of a count. */
+static GUEST void generate(volatile uint64_t *to, uint64_t a, uint64_t b)
+{
+	to[0] = 0x0548f88948 | a << 40;
+	to[1] = 0x4800000000354800 | (b & 0x7fffffff) << 24;
+	to[2] = 0x054807c0c1 | a << 40;
+	to[3] = 0x4800000000354800 | (a & 0x7fffffff) << 24;
+	to[4] = 0x054807c0c1 | b << 40;
+	to[5] = 0x4800000000354800 | (b & 0x7fffffff) << 24;
+	to[6] = 0xc307c0c1;
+}
+
+/* Writes 2048 functions and calls each once, n times over. */
+static GUEST uint64_t cold(uint8_t *mem, uint64_t n)
+{
+	enum { LEN = 1 << 17, FUNCTION = 64 };
+	uint64_t sum = 0;
+
+	for (uint64_t round = 0; round < n; round++) {
+		for (unsigned at = 0; at < LEN; at += FUNCTION) {
+			generate((uint64_t *)(mem + at), at + round, at * 1664525 + round);
+		}
+		for (unsigned at = 0; at < LEN; at += FUNCTION) {
+			sum = ((uint64_t(*)(uint64_t))(void *)(mem + at))(sum);
+		}
+	}
+	return sum;
+}
+
+/* Writes n functions, then calls each once. */
+static GUEST uint64_t fresh(uint8_t *mem, uint64_t n)
+{
+	enum { FUNCTION = 64 };
+	uint64_t sum = 0;
+
+	for (uint64_t k = 0; k < n; k++) {
+		generate((uint64_t *)(mem + k * FUNCTION), k, k * 1664525);
+	}
+	for (uint64_t k = 0; k < n; k++) {
+		sum = ((uint64_t(*)(uint64_t))(void *)(mem + k * FUNCTION))(sum);
+	}
+	return sum;
+}
+
 static const struct kernel {
 	const char *name;
 	kernel_fn *fn;
@@ -181,6 +228,8 @@ static const struct kernel {
 	{"copies", copies, 2000, true},
 	{"rewrite", rewrite, 1000000, false, 499999500000},
 	{"beside", beside, 1000000, false, 7000000},
+	{"cold", cold, 100, true},
+	{"fresh", fresh, 100000, true},
 };
 
 static double now(void)
@@ -243,18 +292,23 @@ static void set_up(struct vcpu *v, kernel_fn *fn, uint64_t n)
 
 static bool measure(struct vcpu *v, const struct kernel *k)
 {
-	uint8_t *mem = calloc(1, DATA_SIZE);
+	uint8_t *mem = mmap(NULL, DATA_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	uint64_t result = 0, insns;
-	double native = now(), guest;
+	double native, guest;
 	enum mobo_exit exit;
 
+	if (mem == MAP_FAILED) {
+		abort();
+	}
+	native = now();
 	if (k->native) {
 		result = k->fn(mem, k->n);
 	} else {
 		result = k->result;
 	}
 	native = now() - native;
-	free(mem);
+	munmap(mem, DATA_SIZE);
 	set_up(v, k->fn, k->n);
 	insns = v->n_insns;
 	guest = now();
@@ -267,6 +321,57 @@ static bool measure(struct vcpu *v, const struct kernel *k)
 	}
 	printf("%s\n", exit == MOBO_EXIT_HALT && v->gpr[RAX] == result ? "" : "  WRONG RESULT");
 	return exit == MOBO_EXIT_HALT && v->gpr[RAX] == result;
+}
+
+struct text {
+	const uint8_t *at;
+	size_t len;
+};
+
+/* dl_iterate_phdr()'s callback: the C library's code. */
+static int find_text(struct dl_phdr_info *info, size_t size, void *text_)
+{
+	struct text *text = text_;
+
+	if (!strstr(info->dlpi_name, "libc.so")) {
+		return 0;
+	}
+	for (unsigned k = 0; k < info->dlpi_phnum; k++) {
+		if (info->dlpi_phdr[k].p_type == PT_LOAD && info->dlpi_phdr[k].p_flags & PF_X) {
+			text->at = (const uint8_t *)(info->dlpi_addr + info->dlpi_phdr[k].p_vaddr);
+			text->len = info->dlpi_phdr[k].p_memsz;
+			return 1;
+		}
+	}
+	return 0;
+}
+
+static void measure_decoding(struct vcpu *v)
+{
+	enum { PASSES = 5 };
+	struct text text = {0};
+
+	dl_iterate_phdr(find_text, &text);
+	text.len = text.len < DATA_SIZE ? text.len : DATA_SIZE;
+	set_up(v, mix, 0);
+	memcpy(v->board->ram + DATA, text.at, text.len);
+	for (unsigned pass = 0; pass < PASSES; pass++) {
+		uint64_t insns = 0;
+		double time;
+
+		trace_flush_all(v);
+		v->rip = DATA;
+		time = now();
+		while (v->rip < DATA + text.len) {
+			const struct trace *t = trace_find(v, false);
+
+			insns += t->n;
+			v->rip += t->len;
+		}
+		time = now() - time;
+		printf("%-8s %8.1f ns an instruction, of %llu\n", "decode",
+		       time * 1e9 / (double)insns, (unsigned long long)insns);
+	}
 }
 
 int main(int argc, char **argv)
@@ -282,6 +387,9 @@ int main(int argc, char **argv)
 		if (argc < 2 || !strcmp(argv[1], kernels[n].name)) {
 			ok = measure(v, &kernels[n]) && ok;
 		}
+	}
+	if (argc < 2 || !strcmp(argv[1], "decode")) {
+		measure_decoding(v);
 	}
 	fake_board_finish(&board);
 	return !ok;
