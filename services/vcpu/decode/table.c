@@ -58,7 +58,7 @@ const struct opcode_row opcode_table[4][256] = {
 		[0xce] = PLAIN_I64, [0xcf] = PLAIN,
 		[0xd0 ... 0xd3] = M_GROUP(GROUP_SHIFT, 0, IMM_NONE),
 		[0xd4 ... 0xd5] = WITH_IMM(ROW_I64, IMM_8U), [0xd6] = PLAIN_I64, [0xd7] = PLAIN,
-		[0xd8 ... 0xdf] = M(0), /* x87: see x87_reg */
+		[0xd8 ... 0xdf] = M(ROW_ODD), /* x87: see x87_reg */
 		[0xe0 ... 0xe3] = WITH_IMM(ROW_F64, IMM_REL8), [0xe4 ... 0xe7] = WITH_IMM(0, IMM_8U),
 		[0xe8 ... 0xe9] = WITH_IMM(ROW_F64, IMM_RELZ), [0xea] = WITH_IMM(ROW_I64, IMM_FAR),
 		[0xeb] = WITH_IMM(ROW_F64, IMM_REL8), [0xec ... 0xef] = PLAIN,
@@ -68,7 +68,7 @@ const struct opcode_row opcode_table[4][256] = {
 		[0xfe] = M_GROUP(GROUP_4, 0, IMM_NONE), [0xff] = M_GROUP(GROUP_5, 0, IMM_NONE),
 	},
 	{
-		[0x00] = M_GROUP(GROUP_6, 0, IMM_NONE), [0x01] = M_GROUP(GROUP_7, 0, IMM_NONE),
+		[0x00] = M_GROUP(GROUP_6, 0, IMM_NONE), [0x01] = M_GROUP(GROUP_7, ROW_ODD, IMM_NONE),
 		[0x02 ... 0x03] = M(0), /* LAR, LSL */
 		[0x05 ... 0x09] = PLAIN, [0x0b] = PLAIN,
 		[0x0d] = M_MEM(0), /* PREFETCHW */
@@ -89,13 +89,13 @@ const struct opcode_row opcode_table[4][256] = {
 		[0x6f] = SSE(NP | P66 | PF3), [0x70] = SSE_IMM(ANY),
 		[0x71 ... 0x72] = M_GROUP(GROUP_12, 0, IMM_8U), [0x73] = M_GROUP(GROUP_14, 0, IMM_8U),
 		[0x74 ... 0x76] = SSE(NP | P66), [0x77] = {0, IMM_NONE, NP, NP},
-		[0x78] = {ROW_MODRM, IMM_8_8, 0, P66 | PF2}, [0x79] = SSE_MR(0, P66 | PF2),
+		[0x78] = {ROW_MODRM | ROW_ODD, IMM_8_8, 0, P66 | PF2}, [0x79] = SSE_MR(0, P66 | PF2),
 		[0x7c ... 0x7d] = SSE(P66 | PF2), [0x7e ... 0x7f] = SSE(NP | P66 | PF3),
 		[0x80 ... 0x8f] = WITH_IMM(ROW_F64, IMM_RELZ),
 		[0x90 ... 0x9f] = M(0), /* SETcc */
 		[0xa0 ... 0xa1] = PLAIN_D64, [0xa2] = PLAIN, [0xa3] = M(0), [0xa4] = M_IMM(0, IMM_8U),
 		[0xa5] = M(0), [0xa8 ... 0xa9] = PLAIN_D64, [0xaa] = PLAIN, [0xab] = M(ROW_LOCK),
-		[0xac] = M_IMM(0, IMM_8U), [0xad] = M(0), [0xae] = M_GROUP(GROUP_15, 0, IMM_NONE),
+		[0xac] = M_IMM(0, IMM_8U), [0xad] = M(0), [0xae] = M_GROUP(GROUP_15, ROW_ODD, IMM_NONE),
 		[0xaf] = M(0), [0xb0 ... 0xb1] = M(ROW_LOCK), [0xb2] = M_MEM(0), [0xb3] = M(ROW_LOCK),
 		[0xb4 ... 0xb5] = M_MEM(0), [0xb6 ... 0xb7] = M(0), [0xb8] = SSE(PF3),
 		[0xba] = M_GROUP(GROUP_8, 0, IMM_8U), [0xbb] = M(ROW_LOCK), [0xbc ... 0xbf] = M(0),

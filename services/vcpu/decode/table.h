@@ -19,23 +19,25 @@ enum row_flag {
 	ROW_LOCK = 1 << 4,  /* may be locked when its operand is memory */
 	ROW_GROUP = 1 << 5, /* ModRM.reg extends the opcode: see group */
 	ROW_CR = 1 << 6,    /* MOV CRn, DRn: ModRM.mod counts as 3 */
+	ROW_ODD = 1 << 7,   /* what exists follows no pattern: see odd_forms() in decode.c */
 };
 
+/* Up to IMM_V, one sign-extended value. */
 enum row_imm {
 	IMM_NONE,
-	IMM_8 /* sign-extended */,
+	IMM_8,
+	IMM_REL8,
+	IMM_Z, /* 2 or 4 bytes */
+	IMM_RELZ,
+	IMM_V, /* 2, 4 or 8 */
 	IMM_8U,
 	IMM_16,
-	IMM_Z /* 2 or 4 bytes */,
-	IMM_V /* 2, 4 or 8 */,
-	IMM_ENTER /* 2 and 1 */,
+	IMM_ENTER, /* 2 and 1 */
 	IMM_MOFFS,
 	IMM_FAR,
-	IMM_REL8,
-	IMM_RELZ,
-	IMM_8_8 /* EXTRQ, INSERTQ */,
+	IMM_8_8, /* EXTRQ, INSERTQ */
 	IMM_TEST_B,
-	IMM_TEST_Z /* F6, F7: only TEST has one */
+	IMM_TEST_Z, /* F6, F7: only TEST has one */
 };
 
 struct opcode_row {
