@@ -15,6 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "debug.h"
+
 enum {
 	RAX,
 	RCX,
@@ -181,6 +183,7 @@ enum vcpu_req {
 	REQ_SYNC = 1 << 7,  /* engine-internal: answer a TLB or code-cache shoot-down */
 	REQ_RESET = 1 << 8,
 	REQ_STOP = 1 << 9,    /* leave the thread */
+	REQ_DEBUG = 1 << 10,  /* stopped for a debugger: see vcpu.debug */
 	REQ_SINGLE = 1 << 30, /* the run loop's own: one instruction, one element of a REP */
 };
 
@@ -268,7 +271,7 @@ struct vcpu {
 	 * RF, an enabled breakpoint, a pending debug trap. Kept by vcpu_update_req_mask().
 	 */
 	bool stepping;
-	bool one_trace; /* the run loop wants every trace's end: the translator's */
+	bool one_trace;	   /* the run loop wants every trace's end: the translator's */
 	uint32_t rflags;   /* RFLAGS without the arithmetic bits; bit 1 set */
 	uint32_t mode;	   /* MODE_*: decode and execution mode, part of a trace's key */
 	uint32_t req_mask; /* bits of req that stop a run now: REQ_IRQ only with IF=1, no shadow */
@@ -317,6 +320,7 @@ struct vcpu {
 	struct translator *translator;
 	void (*state_fn)(struct vcpu *v, void *arg);
 	void *state_arg;
+	struct vcpu_debug debug;
 	jmp_buf unwind; /* back to the run loop, registers committed or not as the raiser chose */
 	struct mmu_tlb tlbs[N_MMU_CTX];
 	uint32_t tlb_epoch;   /* counts flushes: a saved translation is good while it stays */

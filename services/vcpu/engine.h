@@ -38,7 +38,46 @@ enum mobo_exit {
 	MOBO_EXIT_REQUEST,  /* vcpu.req & vcpu.req_mask, or devices kicked: service and run again */
 	MOBO_EXIT_HALT,	    /* HLT or MWAIT: sleep until an event, then run again */
 	MOBO_EXIT_SHUTDOWN, /* triple fault */
-	MOBO_EXIT_STEP,	    /* single step asked for by a debugger has been done */
+	MOBO_EXIT_DEBUG,    /* stopped for a debugger: vcpu.debug.stop; clear REQ_DEBUG */
+};
+
+/* A piece of guest code that an engine keeps in its own form, entered at its first byte. */
+struct mobo_engine_block {
+	uint64_t lin;		      /* linear address of the first byte, at its last entry */
+	uint64_t gpa;		      /* guest-physical */
+	uint64_t count;		      /* entries, while they were counted */
+	uint64_t host;		      /* address of its host code; 0: the engine makes none */
+	uint32_t guest_len, host_len; /* bytes */
+};
+
+/* The instruction at guest_off of a block begins at host_off of its host code. */
+struct mobo_engine_mark {
+	uint32_t guest_off, host_off;
+};
+
+enum { MOBO_TRANSLATION_HOST = 16384, MOBO_TRANSLATION_MARKS = 512 };
+
+struct mobo_engine_translation {
+	struct mobo_engine_block block;
+	uint8_t host[MOBO_TRANSLATION_HOST]; /* the first host_len bytes are valid */
+	unsigned n_marks;
+	struct mobo_engine_mark marks[MOBO_TRANSLATION_MARKS]; /* ascending */
+};
+
+/* What an engine does for debuggers. All on the vCPU's thread, between runs or, as map_changed(),
+ * within an access; step() between runs. */
+struct mobo_engine_debug {
+	/* vcpu.debug's points changed: obey the new ones from the next run on. */
+	void (*changed)(struct vcpu *v);
+	/* Sets vcpu.debug.step: the next run ends behind one instruction. Or clears it. */
+	void (*step)(struct vcpu *v, bool on);
+	/* Entries of blocks are counted from now on (from 0), or no longer. May be NULL. */
+	void (*count)(struct vcpu *v, bool on);
+	/* The blocks entered most often, most first; their number. NULL with count(). */
+	unsigned (*hot_blocks)(struct vcpu *v, struct mobo_engine_block *out, unsigned max);
+	/* The block that holds the instruction at lin. 0, or -ENOENT: there is none. NULL: the
+	 * engine makes no host code. */
+	int (*translation)(struct vcpu *v, uint64_t lin, struct mobo_engine_translation *out);
 };
 
 struct mobo_engine_ops {
@@ -70,6 +109,7 @@ struct mobo_engine_ops {
 	 * board may then stop reporting stores to a page whose code it had dropped.
 	 */
 	bool readds_code;
+	const struct mobo_engine_debug *debug; /* NULL: cannot be debugged */
 };
 
 extern const struct mobo_engine_ops mobo_engine_interpreter;

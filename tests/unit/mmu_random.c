@@ -15,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include "execute/debugger.h"
 #include "execute/execute.h"
 #include "exits/board.h"
 #include "mmu/walk.h"
@@ -79,6 +80,11 @@ uint64_t board_mmio_read(struct vcpu *cpu, uint64_t gpa, unsigned size)
 
 void board_mmio_write(struct vcpu *cpu, uint64_t gpa, unsigned size, uint64_t val)
 {
+}
+
+void debugger_watch_hit(struct vcpu *cpu, uint64_t lin)
+{
+	fail_msg("no debugger watches");
 }
 
 void raise_exception(struct vcpu *cpu, unsigned vector)
@@ -556,7 +562,8 @@ static void empty_slots_match_no_address(void **state)
 {
 	small_tables();
 	for (uint64_t slot = 0; slot < TLB_SIZE; slot++) {
-		uint64_t lins[] = {slot << 12, UINT64_MAX << (12 + TLB_BITS) | slot << 12, ~slot << 12};
+		uint64_t lins[] = {slot << 12, UINT64_MAX << (12 + TLB_BITS) | slot << 12,
+				   ~slot << 12};
 
 		for (unsigned i = 0; i < 3; i++) {
 			const struct tlb_entry *e = &v->tlb->e[tlb_slot(lins[i])];

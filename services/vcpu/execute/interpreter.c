@@ -4,6 +4,7 @@
 
 #include "engine.h"
 #include "execute/cpuid.h"
+#include "execute/debugger.h"
 #include "execute/run.h"
 #include "execute/simd.h"
 #include "execute/state.h"
@@ -105,6 +106,13 @@ static void interpreter_code_protect(struct vcpu *v, uint64_t gpa)
 	mmu_protect_code(v, gpa);
 }
 
+static const struct mobo_engine_debug interpreter_debug = {
+	.changed = debugger_changed,
+	.step = debugger_step,
+	.count = trace_count,
+	.hot_blocks = trace_hot,
+};
+
 const struct mobo_engine_ops mobo_engine_interpreter = {
 	.name = "interpreter",
 	.unusable = interpreter_unusable,
@@ -118,4 +126,5 @@ const struct mobo_engine_ops mobo_engine_interpreter = {
 	.map_changed = interpreter_map_changed,
 	.code_written = interpreter_code_written,
 	.code_protect = interpreter_code_protect,
+	.debug = &interpreter_debug,
 };

@@ -73,7 +73,8 @@ void vcpu_update_req_mask(struct vcpu *v)
 	}
 	v->req_mask = mask;
 
-	v->stepping = (v->rflags & (FL_TF | FL_RF)) || v->pending_db;
+	v->stepping =
+		(v->rflags & (FL_TF | FL_RF)) || v->pending_db || v->debug.step || v->debug.careful;
 	for (n = 0; n < 4; n++) {
 		v->stepping |= watch_enabled(v->dr[7], n);
 	}

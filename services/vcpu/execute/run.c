@@ -3,6 +3,7 @@
 #include "execute/run.h"
 
 #include "execute/debug.h"
+#include "execute/debugger.h"
 #include "execute/integer.h"
 #include "exits/board.h"
 
@@ -44,11 +45,15 @@ static void take_interrupt(struct vcpu *v)
 
 static bool take_requests(struct vcpu *v, enum mobo_exit *exit)
 {
+	if (atomic_load(&v->req) & REQ_DEBUG) {
+		*exit = MOBO_EXIT_DEBUG;
+		return true;
+	}
 	if (v->shutdown) {
 		*exit = MOBO_EXIT_SHUTDOWN;
 		return true;
 	}
-	if (!v->wait_sipi && (vcpu_must_stop(v) || is_idle(v))) {
+	if (!v->wait_sipi && !debugger_holds_interrupts(v) && (vcpu_must_stop(v) || is_idle(v))) {
 		take_interrupt(v);
 	}
 	if (v->shutdown) {
@@ -82,6 +87,9 @@ void run_single(struct vcpu *v)
 	const struct trace *t;
 	bool tf;
 
+	if (!v->debug.step && debugger_break(v)) {
+		return;
+	}
 	if (v->stepping && debug_insn_start(v)) {
 		return;
 	}
@@ -95,6 +103,7 @@ void run_single(struct vcpu *v)
 	if (v->stepping || tf) {
 		debug_insn_end(v, tf);
 	}
+	debugger_insn_end(v);
 	vcpu_update_req_mask(v);
 }
 
@@ -111,5 +120,6 @@ void run_unwound(struct vcpu *v)
 	if (atomic_load_explicit(&v->req, memory_order_relaxed) & REQ_SINGLE) {
 		atomic_fetch_and(&v->req, ~(uint32_t)REQ_SINGLE);
 		vcpu_update_req_mask(v); /* the shadow ended with the fault */
+		debugger_insn_end(v);
 	}
 }

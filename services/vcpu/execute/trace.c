@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "engine.h"
+#include "execute/debugger.h"
 #include "exits/board.h"
 
 enum {
@@ -227,6 +229,46 @@ static uint64_t code_linear(const struct vcpu *v, uint64_t rip)
 	return (v->mode & MODE_SIZE) == MODE_64 ? lin : (uint32_t)lin;
 }
 
+/* -- For debuggers: instructions of no length before a trace's first -- */
+
+/* imm: entries, disp: linear address of the last. */
+static const struct insn *count_entry(struct vcpu *v, const struct insn *i)
+{
+	struct insn *counter = (struct insn *)i;
+
+	counter->imm++;
+	counter->disp = (int64_t)code_linear(v, v->trace_rip);
+	v->n_insns--;
+	NEXT(v, i);
+}
+
+static const struct insn *check_break(struct vcpu *v, const struct insn *i)
+{
+	v->rip = v->trace_rip;
+	if (debugger_break(v)) {
+		v->n_insns -= i->rest + 1u;
+		END_TRACE();
+	}
+	v->n_insns--;
+	NEXT(v, i);
+}
+
+/* Returns their number. */
+static unsigned bind_debugger(struct vcpu *v, struct trace *t, uint64_t gpa)
+{
+	unsigned n = 0;
+
+	if (v->debug.counting) {
+		t->insns[n++] = (struct insn){.fn = count_entry};
+	}
+	if (debugger_may_break(v, gpa)) {
+		t->insns[n++] = (struct insn){.fn = check_break};
+	}
+	return n;
+}
+
+/* -- Fetching -- */
+
 /*
  * Fetches at v->rip, which has become trace_rip: the rest of the page, or, when an instruction
  * crosses into the next, that one's bytes alone.
@@ -280,21 +322,26 @@ static void fetch(struct vcpu *v, struct fetch *f)
 
 /*
  * Decodes and binds up to `max` instructions. The first decides: others that do not fit (page end,
- * segment limit, prefix of more than TRACE_BYTES) are left to another trace.
+ * segment limit, prefix of more than TRACE_BYTES) are left to another trace. They go behind the `n`
+ * that a debugger wants there.
  */
-static void decode_trace(struct vcpu *v, struct trace *t, const struct fetch *f, unsigned max)
+static void decode_trace(struct vcpu *v, struct trace *t, const struct fetch *f, unsigned n,
+			 unsigned max)
 {
 	unsigned off = 0;
 	bool last = false;
 
-	t->n = 0;
-	while (t->n < max && off < f->n && off < TRACE_BYTES - INSN_MAX) {
+	t->n = n;
+	while (t->n < n + max && off < f->n && off < TRACE_BYTES - INSN_MAX) {
 		struct insn *i = &t->insns[t->n];
 		enum decode_result decoded =
 			insn_decode(i, f->code + off, f->n - off, v->mode | v->interp->decode_mode);
 
+		if (off && debugger_may_break(v, f->gpa + off)) {
+			break;
+		}
 		if (decoded == DECODE_SHORT) {
-			if (t->n) {
+			if (off) {
 				break;
 			}
 			decoded = DECODE_GP; /* cut off by the segment's limit */
@@ -345,12 +392,13 @@ static bool trace_insert(struct vcpu *v, struct trace *t)
 	return true;
 }
 
-static const struct trace *find_single(struct vcpu *v, const struct fetch *f)
+/* The run loop asks for breakpoints of a `single` instruction itself. */
+static const struct trace *find_single(struct vcpu *v, const struct fetch *f, bool single)
 {
 	struct trace *t = &v->interp->single.head;
 
-	decode_trace(v, t, f, 1);
-	set_terminator(&t->insns[1], t->len, trace_stopped);
+	decode_trace(v, t, f, single ? 0 : bind_debugger(v, t, f->gpa), 1);
+	set_terminator(&t->insns[t->n], t->len, trace_stopped);
 	return t;
 }
 
@@ -401,7 +449,7 @@ const struct trace *trace_find(struct vcpu *v, bool single)
 	}
 	fetch(v, &f);
 	if (single || f.uncached) {
-		return find_single(v, &f);
+		return find_single(v, &f, single);
 	}
 	found = f.crosses ? find_crossing(v, &f) : trace_lookup(v);
 	if (found) {
@@ -409,17 +457,17 @@ const struct trace *trace_find(struct vcpu *v, bool single)
 	}
 	fetch_reported(v, &f);
 	/* Room for the longest trace, cut to its real length below. */
-	t = arena_alloc(in, sizeof(*t) + (TRACE_INSNS + 1) * sizeof(struct insn));
+	t = arena_alloc(in, sizeof(*t) + TRACE_ROOM * sizeof(struct insn));
 	if (!t) {
 		arena_empty(in);
-		t = arena_alloc(in, sizeof(*t) + (TRACE_INSNS + 1) * sizeof(struct insn));
+		t = arena_alloc(in, sizeof(*t) + TRACE_ROOM * sizeof(struct insn));
 	}
-	decode_trace(v, t, &f, f.crosses ? 1 : TRACE_INSNS);
+	decode_trace(v, t, &f, bind_debugger(v, t, f.gpa), f.crosses ? 1 : TRACE_INSNS);
 	set_terminator(&t->insns[t->n], t->len, fall_through);
 	in->arena_used = (size_t)((uint8_t *)&t->insns[t->n + 1] - in->arena + 63) & ~(size_t)63;
 	if (!trace_insert(v, t)) {
 		in->flush = true;
-		return find_single(v, &f);
+		return find_single(v, &f, false);
 	}
 	return t;
 }
@@ -554,4 +602,48 @@ void trace_flush_all(struct vcpu *v)
 	}
 	memset(in->pages, 0, sizeof(in->pages));
 	in->flush = true;
+}
+
+void trace_count(struct vcpu *v, bool on)
+{
+	v->debug.counting = on;
+	trace_flush_all(v);
+}
+
+/* Keeps out[] sorted, the `max` highest counts in it. */
+static unsigned hot_insert(struct mobo_engine_block *out, unsigned n, unsigned max,
+			   const struct mobo_engine_block *b)
+{
+	unsigned at = n;
+
+	while (at > 0 && out[at - 1].count < b->count) {
+		at--;
+	}
+	if (at == max) {
+		return n;
+	}
+	n = n < max ? n + 1 : n;
+	memmove(&out[at + 1], &out[at], (n - at - 1) * sizeof(*out));
+	out[at] = *b;
+	return n;
+}
+
+unsigned trace_hot(struct vcpu *v, struct mobo_engine_block *out, unsigned max)
+{
+	unsigned n = 0;
+
+	for (unsigned h = 0; h < 1 << TRACE_HASH_BITS; h++) {
+		for (const struct trace *t = v->interp->hash[h]; t; t = t->next) {
+			if (t->insns[0].fn == count_entry && t->insns[0].imm) {
+				n = hot_insert(out, n, max,
+					       &(struct mobo_engine_block){
+						       .lin = (uint64_t)t->insns[0].disp,
+						       .gpa = t->gpa,
+						       .count = t->insns[0].imm,
+						       .guest_len = t->len,
+					       });
+			}
+		}
+	}
+	return n;
 }

@@ -15,6 +15,7 @@
 
 enum {
 	TRACE_INSNS = 32,
+	TRACE_ROOM = TRACE_INSNS + 3, /* what debuggers add, and the end */
 	TRACE_BYTES = 256,
 	TRACE_HASH_BITS = 15,
 };
@@ -51,7 +52,7 @@ struct interp {
 	struct insn fetch; /* the instruction being fetched, for faults of the fetch */
 	struct {
 		struct trace head;
-		struct insn insns[2];
+		struct insn insns[4];
 	} single; /* one instruction at a time */
 };
 
@@ -63,6 +64,12 @@ void trace_finish(struct vcpu *v);
  * instruction that returns to the run loop.
  */
 const struct trace *trace_find(struct vcpu *v, bool single);
+
+/* Counts entries of traces from now on, from 0, or no longer: for debuggers. Drops all traces. */
+void trace_count(struct vcpu *v, bool on);
+/* The traces entered most often; their number, at most max. */
+struct mobo_engine_block;
+unsigned trace_hot(struct vcpu *v, struct mobo_engine_block *out, unsigned max);
 
 /* Goes on at v->rip by the run loop: the fn of dead traces. */
 insn_fn trace_stopped;

@@ -139,6 +139,12 @@ enum exit_cause {
 	N_EXIT_CAUSES
 };
 
+enum cpu_step {
+	STEP_NO,
+	STEP_ALONE, /* now, while all others stay parked */
+	STEP_RUN,   /* as soon as all run */
+};
+
 struct cpu {
 	struct vcpu *v;
 	struct board *board;
@@ -155,6 +161,8 @@ struct cpu {
 	/* Thread */
 	pthread_t thread;
 	bool started, parked; /* under park_lock */
+	bool in_access;	      /* parked in an access that waits for a device; under park_lock */
+	enum cpu_step step;   /* wanted of a parked one; under park_lock */
 	int start_result;
 	uint32_t sleep_mask;	   /* requests that end a sleep */
 	uint64_t waiting_since_ns; /* for the device of the access under way; 0: not */
@@ -225,6 +233,7 @@ struct board {
 	void (*notify)(void *arg); /* something below changed; any thread, must not block */
 	void *notify_arg;
 	_Atomic uint32_t triple_faults; /* bit per vCPU */
+	_Atomic uint32_t debug_stops; /* bit per vCPU: stopped for a debugger since the last run */
 	_Atomic uint64_t unclaimed, unclaimed_reported_ns;
 	_Atomic uint64_t unclaimed_last; /* address | size << 48 | mmio << 56 | write << 57 */
 };
@@ -362,6 +371,13 @@ bool board_parked(struct board *b);
 void board_reset(struct board *b);
 /* Runs fn(v, arg) on vCPU n's thread at its next stop and waits. -EINVAL: no such vCPU. */
 int board_on_cpu(struct board *b, unsigned n, void (*fn)(struct vcpu *v, void *arg), void *arg);
+/*
+ * Lets vCPU n of a parked machine run one instruction. `now`: it alone, while the clock stands; a
+ * bit of debug_stops and board_parked() say that it has. Else as soon as the machine runs, which
+ * stops then. -EINVAL: no such vCPU; -EBUSY: the vCPUs run; -EAGAIN: it cannot now, being within an
+ * access or, with `now`, halted.
+ */
+int board_step(struct board *b, unsigned n, bool now);
 /* Runs the vCPU's loop until REQ_STOP: the thread's body. */
 void cpu_loop(struct cpu *c);
 /* Called while an access waits: parks when asked; true: give the access up. */

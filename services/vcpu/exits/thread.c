@@ -30,13 +30,16 @@ static void notify(struct board *b)
 	}
 }
 
+/* Outside: another vCPU that works for a client may wait for this one with the lock held. */
 static void run_state(struct cpu *c)
 {
 	void (*fn)(struct vcpu * v, void *arg) = c->v->state_fn;
 
 	atomic_fetch_and(&c->v->req, ~(uint32_t)REQ_STATE);
 	if (fn) {
+		cpu_enter(c);
 		fn(c->v, c->v->state_arg);
+		cpu_leave(c);
 		c->v->state_fn = NULL;
 		pthread_cond_broadcast(&c->board->park_cond);
 	}
@@ -49,6 +52,7 @@ static void reset_cpu(struct cpu *c)
 
 	atomic_fetch_and(&v->req, ~(uint32_t)REQ_RESET);
 	c->board->ops->reset(v, false);
+	c->step = STEP_NO;
 	v->apic_base = atomic_load(&c->lapic.s.apic_base);
 	v->halted = v->shutdown = false;
 	v->wait_sipi = v->index > 0;
@@ -62,7 +66,11 @@ static void park(struct cpu *c, bool may_reset)
 
 	cpu_leave(c);
 	pthread_mutex_lock(&b->park_lock);
+	if (c->v->debug.step) { /* a pause came first */
+		b->ops->debug->step(c->v, false);
+	}
 	c->parked = true;
+	c->in_access = !may_reset;
 	b->n_parked++;
 	notify(b);
 	for (;;) {
@@ -72,16 +80,21 @@ static void park(struct cpu *c, bool may_reset)
 			run_state(c);
 		} else if (req & REQ_RESET && may_reset) {
 			reset_cpu(c);
-		} else if (!b->paused || req & REQ_STOP || req & REQ_RESET) {
+		} else if (!b->paused || req & REQ_STOP || req & REQ_RESET ||
+			   (c->step == STEP_ALONE && may_reset)) {
 			break;
 		} else {
 			pthread_cond_wait(&b->park_cond, &b->park_lock);
 		}
 	}
-	c->parked = false;
+	c->parked = c->in_access = false;
 	b->n_parked--;
-	if (!b->paused) {
+	if (!b->paused || c->step == STEP_ALONE) {
 		atomic_fetch_and(&c->v->req, ~(uint32_t)REQ_PAUSE);
+	}
+	if (c->step != STEP_NO) {
+		b->ops->debug->step(c->v, true);
+		c->step = STEP_NO;
 	}
 	pthread_mutex_unlock(&b->park_lock);
 	atomic_store(&c->armed_mono_ns, 0); /* deadlines moved while the clock stood */
@@ -163,9 +176,11 @@ static bool serve(struct cpu *c)
 		cpu_sync_run(c);
 	}
 	if (req & REQ_STATE) {
+		cpu_leave(c);
 		pthread_mutex_lock(&b->park_lock);
 		run_state(c);
 		pthread_mutex_unlock(&b->park_lock);
+		cpu_enter(c);
 	}
 	if (req & (REQ_PAUSE | REQ_RESET)) {
 		park(c, true);
@@ -233,6 +248,24 @@ static void triple_fault(struct cpu *c)
 	notify(c->board);
 }
 
+/* This vCPU stopped for a debugger: so do the others. */
+static void debug_stop(struct cpu *c)
+{
+	struct board *b = c->board;
+
+	atomic_fetch_and(&c->v->req, ~(uint32_t)REQ_DEBUG);
+	cpu_leave(c);
+	pthread_mutex_lock(&b->park_lock);
+	atomic_fetch_or(&b->debug_stops, 1u << c->v->index);
+	pthread_mutex_unlock(&b->park_lock);
+	board_pause(b);
+	cpu_enter(c);
+	if (c->v->shutdown) {
+		triple_fault(c);
+	}
+	notify(b);
+}
+
 void cpu_loop(struct cpu *c)
 {
 	struct vcpu *v = c->v;
@@ -259,8 +292,8 @@ void cpu_loop(struct cpu *c)
 			v->halted = true;
 			break;
 		case MOBO_EXIT_SHUTDOWN: triple_fault(c); break;
-		case MOBO_EXIT_REQUEST:
-		case MOBO_EXIT_STEP: break;
+		case MOBO_EXIT_DEBUG: debug_stop(c); break;
+		case MOBO_EXIT_REQUEST: break;
 		}
 	}
 	cpu_leave(c);
@@ -379,6 +412,7 @@ void board_run(struct board *b)
 	if (b->paused) {
 		board_tsc_start(b);
 		b->paused = false;
+		atomic_store(&b->debug_stops, 0);
 		pthread_cond_broadcast(&b->park_cond);
 	}
 	pthread_mutex_unlock(&b->park_lock);
@@ -433,6 +467,29 @@ void board_reset(struct board *b)
 	atomic_store(&b->triple_faults, 0);
 	pthread_mutex_unlock(&b->park_lock);
 	board_reset_chips(b);
+}
+
+int board_step(struct board *b, unsigned n, bool now)
+{
+	struct vcpu *v;
+	int r = 0;
+
+	if (n >= b->n_cpus) {
+		return -EINVAL;
+	}
+	v = b->cpu[n].v;
+	pthread_mutex_lock(&b->park_lock);
+	if (!b->paused || b->n_parked < b->n_cpus) {
+		r = -EBUSY;
+	} else if (b->cpu[n].in_access || (now && (v->halted || v->wait_sipi || v->shutdown))) {
+		r = -EAGAIN;
+	} else {
+		atomic_fetch_and(&b->debug_stops, ~(1u << n));
+		b->cpu[n].step = now ? STEP_ALONE : STEP_RUN;
+		pthread_cond_broadcast(&b->park_cond);
+	}
+	pthread_mutex_unlock(&b->park_lock);
+	return r;
 }
 
 int board_on_cpu(struct board *b, unsigned n, void (*fn)(struct vcpu *v, void *arg), void *arg)

@@ -107,15 +107,15 @@ static void translate(struct vcpu *v, uint64_t lin, enum mmu_access acc, enum mm
 	p->tag_x = (acc & MMU_X) && p->r != NULL;
 	p->watched = false;
 	if (!(acc & MMU_X)) {
-		bool armed = v->dr[7] & 0xff;
+		bool armed = (v->dr[7] & 0xff) || v->debug.n_data;
 		bool watch_w = armed && watch_page(v, lin, true);
 		bool watch_r = armed && watch_page(v, lin, false);
 
 		p->watched = watch_w || watch_r;
 		if (ctx != MMU_USER_ALIGN) {
 			p->tag_r = p->r != NULL && !watch_r;
-			p->tag_w = p->w != NULL && p->w == p->r && !watch_w && !p->code && w.dirty &&
-				   mmu_walk_permits(v, &w, MMU_W, ctx);
+			p->tag_w = p->w != NULL && p->w == p->r && !watch_w && !p->code &&
+				   w.dirty && mmu_walk_permits(v, &w, MMU_W, ctx);
 		}
 	}
 	if (p->tag_r || p->tag_w || p->tag_x) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Data breakpoints of DR0-DR3. Intel SDM volume 3, 17.2.4 and 17.2.5. */
+/* Data breakpoints of DR0-DR3, and a debugger's. Intel SDM volume 3, 17.2.4 and 17.2.5. */
 #ifndef VCPU_MMU_WATCH_H
 #define VCPU_MMU_WATCH_H
 
@@ -28,7 +28,8 @@ static inline unsigned watch_len(uint64_t dr7, unsigned n)
 
 /* Whether a breakpoint for this kind of access touches the page of lin: it gets no TLB entry. */
 bool watch_page(const struct vcpu *v, uint64_t lin, bool write);
-/* Notes breakpoints that [lin, lin + size) hits in vcpu.pending_db. */
+/* Notes breakpoints that [lin, lin + size) hits in vcpu.pending_db. May begin the instruction anew
+ * for a debugger (debugger_watch_hit()): before the access. */
 void watch_access(struct vcpu *v, uint64_t lin, unsigned size, bool write);
 
 #endif
