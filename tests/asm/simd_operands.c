@@ -16,7 +16,7 @@
 #include "execute/simd_operands.h"
 
 enum { PFX_NONE, PFX_66, PFX_F3, PFX_F2, N_PFX };
-enum { RM_MEM = 6, RM_REG = 1 }; /* (%rsi), or register 1 */
+enum { RM_MEM = 6, RM_SIB = 4, RM_REG = 1 }; /* (%rsi), or with a SIB byte, or register 1 */
 
 struct operand {
 	char kind;
@@ -83,10 +83,21 @@ static struct expected expect(const ZydisDecodedInstruction *z, const ZydisDecod
 static bool is_simd(const ZydisDecodedInstruction *z)
 {
 	switch (z->meta.isa_set) {
-	case ZYDIS_ISA_SET_AES:
-	case ZYDIS_ISA_SET_PCLMULQDQ:
+	case ZYDIS_ISA_SET_AVX:
+	case ZYDIS_ISA_SET_AVXAES: return cpuid_has(FEAT_AVX);
+	case ZYDIS_ISA_SET_AVX2:
+	case ZYDIS_ISA_SET_AVX2GATHER: return cpuid_has(FEAT_AVX2);
+	case ZYDIS_ISA_SET_AVX_GFNI: return cpuid_has(FEAT_AVX) && cpuid_has(FEAT_GFNI);
+	case ZYDIS_ISA_SET_AVX_VNNI: return cpuid_has(FEAT_AVX_VNNI);
+	case ZYDIS_ISA_SET_F16C: return cpuid_has(FEAT_F16C);
+	case ZYDIS_ISA_SET_FMA: return cpuid_has(FEAT_FMA);
+	case ZYDIS_ISA_SET_VAES: return cpuid_has(FEAT_VAES);
+	case ZYDIS_ISA_SET_VPCLMULQDQ: return cpuid_has(FEAT_VPCLMULQDQ);
+	case ZYDIS_ISA_SET_AES: return cpuid_has(FEAT_AES);
+	case ZYDIS_ISA_SET_GFNI: return cpuid_has(FEAT_GFNI);
+	case ZYDIS_ISA_SET_PCLMULQDQ: return cpuid_has(FEAT_PCLMULQDQ);
+	case ZYDIS_ISA_SET_SHA: return cpuid_has(FEAT_SHA);
 	case ZYDIS_ISA_SET_PENTIUMMMX:
-	case ZYDIS_ISA_SET_SHA:
 	case ZYDIS_ISA_SET_SSE:
 	case ZYDIS_ISA_SET_SSE2:
 	case ZYDIS_ISA_SET_SSE2MMX:
@@ -116,6 +127,7 @@ static unsigned expected_align(const ZydisDecodedInstruction *z, unsigned mem)
 		return 16;
 	}
 	switch (z->meta.exception_class) {
+	case ZYDIS_EXCEPTION_CLASS_AVX1: return mem;
 	case ZYDIS_EXCEPTION_CLASS_SSE1:
 	case ZYDIS_EXCEPTION_CLASS_SSE2:
 	case ZYDIS_EXCEPTION_CLASS_SSE4: break;
@@ -151,6 +163,9 @@ static bool expected_fp(const ZydisDecodedInstruction *z)
 	default: break;
 	}
 	switch (z->meta.exception_class) {
+	case ZYDIS_EXCEPTION_CLASS_AVX2:
+	case ZYDIS_EXCEPTION_CLASS_AVX3:
+	case ZYDIS_EXCEPTION_CLASS_AVX11:
 	case ZYDIS_EXCEPTION_CLASS_SSE2:
 	case ZYDIS_EXCEPTION_CLASS_SSE3: return true;
 	default: return false;
@@ -189,6 +204,7 @@ static void compare(struct tally *t, const uint8_t *code, const struct insn *i,
 	SAME("reg", o->reg == 'e' ? 0 : o->reg, e->reg.kind);
 	SAME("reg written", o->reg_write, e->reg.write);
 	SAME("vvvv", o->vvvv, e->vvvv.kind);
+	SAME("vvvv written", o->vvvv_write, e->vvvv.write);
 	SAME("flags", o->flags, e->flags);
 	if (is_mem) {
 		SAME("mem", o->mem, e->mem);
@@ -260,10 +276,37 @@ static void legacy_operands_equal_zydis(void **state)
 	assert_int_equal(t.bad, 0);
 }
 
+static void vex_operands_equal_zydis(void **state)
+{
+	static const uint8_t vvvv[3] = {15, 12, 3};
+	struct tally t = {0};
+	ZydisDecoder d;
+
+	ZydisDecoderInit(&d, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+	for (unsigned k = 0; k < 3u * 3 * 2 * 8 * 8 * 2 * 256; k++) {
+		unsigned form = k >> 9 & 1, reg = k >> 10 & 7, pp_l = k >> 13 & 7;
+		unsigned v = (k >> 16) % 3, m = (k >> 16) / 3 % 3, sib = (k >> 16) / 9;
+		uint8_t code[16] = {0xc4,
+				    (uint8_t)(0xe1 + m),
+				    (uint8_t)((k >> 8 & 1) << 7 | vvvv[v] << 3 | pp_l),
+				    (uint8_t)k,
+				    (uint8_t)(reg << 3 | (form	? 0xc0 | RM_REG
+							  : sib ? RM_SIB
+								: RM_MEM)),
+				    0x2e};
+
+		check(&t, &d, code, sizeof(code));
+	}
+	print_message("%u encodings\n", t.n);
+	assert_true(t.n > (cpuid_has(FEAT_AVX) ? 3000 : 0));
+	assert_int_equal(t.bad, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(legacy_operands_equal_zydis),
+		cmocka_unit_test(vex_operands_equal_zydis),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -37,9 +37,7 @@ static const struct exclusion exclusions[] = {
 	{ MAP_0F, 0x78, 0x79, 0xff, FORM_ANY, PFX_66 | PFX_F2, "SSE4A: not in the model" },
 	{ MAP_0F, 0xa2, 0xa2, 0xff, FORM_ANY, PFX_ANY, "CPUID: values" },
 	{ MAP_0F, 0xc7, 0xc7, 0xc0, FORM_REG, PFX_ANY, "RDRAND, RDSEED, RDPID: values" },
-	{ MAP_0F38, 0xcf, 0xcf, 0xff, FORM_ANY, PFX_66, "GFNI: not in the model" },
 	{ MAP_0F38, 0xf8, 0xf9, 0xff, FORM_ANY, PFX_ANY, "MOVDIR: not in the model" },
-	{ MAP_0F3A, 0xce, 0xcf, 0xff, FORM_ANY, PFX_66, "GFNI: not in the model" },
 };
 /* clang-format on */
 

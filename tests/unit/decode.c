@@ -77,6 +77,13 @@ static bool differs_on_purpose(const ZydisDecodedInstruction *z)
 {
 	switch (z->meta.isa_ext) {
 	case ZYDIS_ISA_EXT_AMD3DNOW:
+	case ZYDIS_ISA_EXT_AMX_TILE:
+	case ZYDIS_ISA_EXT_AMX_INT8:
+	case ZYDIS_ISA_EXT_AMX_BF16:
+	case ZYDIS_ISA_EXT_AVX512VEX:
+	case ZYDIS_ISA_EXT_KNC:
+	case ZYDIS_ISA_EXT_KNCE:
+	case ZYDIS_ISA_EXT_KNCV:
 	case ZYDIS_ISA_EXT_XOP:
 	case ZYDIS_ISA_EXT_FMA4:
 	case ZYDIS_ISA_EXT_TBM:
@@ -156,11 +163,7 @@ static bool check(ZydisDecoder *d, uint32_t mode, const uint8_t *b, struct tally
 		tally->equal++;
 		return true;
 	}
-	/* VEX beyond general registers: only the length counts, and only where it exists. */
-	if ((valid && r != DECODE_OK && (differs_on_purpose(&z) || amd_differs(&z))) ||
-	    ((i.flags & INSN_VEX) &&
-	     (!valid || z.meta.isa_ext == ZYDIS_ISA_EXT_KNC ||
-	      z.meta.isa_ext == ZYDIS_ISA_EXT_KNCE || z.meta.isa_ext == ZYDIS_ISA_EXT_KNCV))) {
+	if (valid && r != DECODE_OK && (differs_on_purpose(&z) || amd_differs(&z))) {
 		tally->excused++;
 		return true;
 	}

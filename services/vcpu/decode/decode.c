@@ -4,15 +4,15 @@
  * SIB, displacement, immediate. Where vendors differ in what exists, the AMD64 manual is followed
  * only when the caller says MODE_AMD.
  *
- * Not modelled, hence DECODE_UD: EVEX (length given), XOP, 3DNow!, CET, TSX, AMX and MPX (whose
- * hint encodings are NOPs). VEX instructions other than those on general registers are decoded to
- * their length without asking whether they exist: no processor model here offers them.
+ * Not modelled, hence DECODE_UD: EVEX and the opmask instructions, XOP, FMA4, 3DNow!, CET, TSX, AMX
+ * and MPX (whose hint encodings are NOPs).
  */
 #include "decode/insn.h"
 
 #include <string.h>
 
 #include "decode/table.h"
+#include "decode/vex.h"
 
 enum {
 	MAX_LEN = 15,
@@ -31,9 +31,8 @@ struct cursor {
 	uint32_t mode;	  /* MODE_SIZE bits */
 	bool amd, modern; /* modern: protected mode, where VEX exists */
 	uint8_t rex;	  /* as in the REX byte: W 8, R 4, X 2, B 1 */
-	bool evex;
-	uint8_t seg;	/* as in struct insn, like the others below */
-	uint16_t flags; /* enum insn_flag */
+	uint8_t seg;	  /* as in struct insn, like the others below */
+	uint16_t flags;	  /* enum insn_flag */
 	uint8_t map, opcode, opsize, addrsize;
 	uint8_t modrm, mod, reg;
 };
@@ -391,68 +390,76 @@ INLINE enum decode_result decode_legacy(struct cursor *c)
 	return exists ? DECODE_OK : DECODE_UD;
 }
 
-/* VEX instructions on general registers: ANDN, BLSx, BZHI, PEXT, PDEP, MULX, BEXTR, SHxX, RORX. */
-static bool vex_gpr_exists(const struct cursor *c, unsigned vvvv)
+/* A gather's index is a vector register, which the SIB byte names: it must have one. */
+static bool take_vsib(const struct cursor *c)
 {
-	unsigned pp = prefix_bit(c->flags);
+	struct insn *i = c->i;
+	uint8_t sib = c->code[i->modrm_off + 1];
 
-	if (c->flags & INSN_VEX_L) {
+	if (c->mod == 3 || c->addrsize == 2 || (c->modrm & 7) != 4) {
 		return false;
 	}
-	if (c->map == MAP_0F3A) {
-		return pp == PF2 && vvvv == 0;
-	}
-	switch (c->opcode) {
-	case 0xf2: return pp == NP;
-	case 0xf3: return pp == NP && (c->reg & 7) >= 1 && (c->reg & 7) <= 3;
-	case 0xf5: return pp & (NP | PF3 | PF2);
-	case 0xf6: return pp == PF2;
-	default: return true; /* F7: BEXTR, SHLX, SARX, SHRX */
-	}
+	i->index = REG_NONE;
+	i->imm2 = (sib >> 3 & 7) | (c->rex & 2) << 2;
+	i->scale = sib >> 6;
+	return c->reg != i->imm2 && c->reg != i->vvvv && i->imm2 != i->vvvv;
 }
 
-static bool is_vex_gpr(const struct cursor *c)
+/* vvvv: all four bits, which must be 0 where they name nothing, in any mode. */
+static bool vex_exists(const struct cursor *c, const struct vex_row *row, unsigned vvvv)
 {
-	return (c->map == MAP_0F38 && (c->opcode == 0xf2 || c->opcode == 0xf3 ||
-				       (c->opcode >= 0xf5 && c->opcode <= 0xf7))) ||
-	       (c->map == MAP_0F3A && c->opcode == 0xf0);
-}
+	bool l = c->flags & INSN_VEX_L, reg = c->mod == 3;
+	unsigned wl = (c->flags & INSN_REX_W ? VEX_W1 : VEX_W0) | (l ? VEX_L1 : VEX_L0);
+	bool has_vvvv = row->vvvv && !(row->flags & VEX_VVVV_REG && !reg);
 
-static bool vex_has_imm(const struct cursor *c)
-{
-	if (c->map != MAP_0F) {
-		return c->map == MAP_0F3A;
+	if ((row->wl & wl) != wl || (vvvv && !has_vvvv)) {
+		return false;
 	}
-	return (c->opcode >= 0x70 && c->opcode <= 0x73) || c->opcode == 0xc2 ||
-	       (c->opcode >= 0xc4 && c->opcode <= 0xc6);
+	if (!(c->flags & INSN_MODRM)) {
+		return true;
+	}
+	if (reg ? !row->rm : !row->mem[l]) {
+		return false;
+	}
+	if (row->reg == 'e' && !(row->ext >> (c->modrm >> 3 & 7) & 1)) {
+		return false;
+	}
+	return !(row->flags & VEX_VSIB) || take_vsib(c);
 }
 
 static enum decode_result decode_vex_body(struct cursor *c, unsigned pp)
 {
 	static const uint16_t pp_flags[4] = {0, INSN_OPSIZE, INSN_REP, INSN_REPNE};
 	struct insn *i = c->i;
-	unsigned vvvv = ~(unsigned)c->code[c->pos - 1] >> 3 & 15; /* all four bits, in any mode */
+	unsigned vvvv = ~(unsigned)c->code[c->pos - 1] >> 3 & 15;
+	const struct vex_row *row;
+	bool exists;
 
 	i->prefix_len = c->pos;
 	c->flags |= pp_flags[pp];
 	c->opcode = take_byte(c);
 	c->opsize = c->mode == MODE_64 && (c->flags & INSN_REX_W) ? 8 : 4;
-	if (c->map == MAP_0F && c->opcode == 0x77) { /* VZEROUPPER, VZEROALL */
-		i->len = c->pos;
-		return c->evex ? DECODE_UD : DECODE_OK;
+	row = &vex_table[c->map - MAP_0F][pp][c->opcode];
+	if (!row->wl) {
+		return DECODE_UD;
 	}
-	take_modrm(c, false);
-	if (vex_has_imm(c)) {
+	if (row->reg || row->rm) { /* not so: VZEROUPPER, VZEROALL */
+		take_modrm(c, false);
+	}
+	if (row->flags & (VEX_IMM | VEX_IS4)) {
 		i->imm = take_byte(c);
 		i->imm_len = 1;
 	}
 	i->len = c->pos;
-	return !c->evex && (!is_vex_gpr(c) || vex_gpr_exists(c, vvvv)) ? DECODE_OK : DECODE_UD;
+	exists = vex_exists(c, row, vvvv);
+	if (c->mode != MODE_64 && (row->reg == 'g' || row->rm == 'g')) {
+		c->flags &= ~INSN_REX_W;
+	}
+	return exists ? DECODE_OK : DECODE_UD;
 }
 
 /*
  *   C5: RvvvvLpp                     C4: RXBmmmmm WvvvvLpp
- *   62: RXBR'0mmm Wvvvv1pp zLLbV'aaa (length only)
  */
 static enum decode_result decode_vex(struct cursor *c, uint8_t first)
 {
@@ -460,21 +467,16 @@ static enum decode_result decode_vex(struct cursor *c, uint8_t first)
 	uint8_t p0, p1;
 
 	if ((c->flags & (INSN_LOCK | INSN_OPSIZE | INSN_REP | INSN_REPNE)) || c->rex ||
-	    !c->modern) {
+	    !c->modern || first == 0x62) {
 		return DECODE_UD;
 	}
 	p0 = p1 = take_byte(c);
-	if (first != 0xc5) {
+	if (first == 0xc4) {
 		p1 = take_byte(c);
 		map = p0 & 0x1f;
 		c->rex = ((p0 & 0x40) ? 0 : 2) | ((p0 & 0x20) ? 0 : 1) | (p1 & 0x80 ? 8 : 0);
 	}
 	c->rex |= p0 & 0x80 ? 0 : 4;
-	if (first == 0x62) {
-		c->pos++;
-		c->evex = true;
-		map = p0 & 7;
-	}
 	if (map < 1 || map > 3) {
 		return DECODE_UD;
 	}
@@ -483,8 +485,7 @@ static enum decode_result decode_vex(struct cursor *c, uint8_t first)
 	}
 	c->map = map;
 	c->i->vvvv = ~p1 >> 3 & (c->mode == MODE_64 ? 15 : 7);
-	c->flags |=
-		INSN_VEX | (p1 & 4 && !c->evex ? INSN_VEX_L : 0) | (c->rex & 8 ? INSN_REX_W : 0);
+	c->flags |= INSN_VEX | (p1 & 4 ? INSN_VEX_L : 0) | (c->rex & 8 ? INSN_REX_W : 0);
 	return decode_vex_body(c, p1 & 3);
 }
 

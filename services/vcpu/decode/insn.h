@@ -56,7 +56,7 @@ struct insn {
 	uint8_t scale;	     /* shift count 0 to 3 */
 	uint8_t seg;	     /* enum seg of the memory operand after overrides and defaults */
 	uint8_t vvvv;	     /* VEX.vvvv, decoded to a register number */
-	uint8_t imm2;	     /* ENTER's level, EXTRQ's second immediate */
+	uint8_t imm2;	     /* ENTER's level, EXTRQ's second immediate, a gather's index vector */
 	uint8_t imm_len;     /* bytes of immediate in the encoding */
 	uint8_t modrm;	     /* the byte as encoded, and its place, for execution on the host */
 	uint8_t modrm_off;

@@ -124,20 +124,47 @@ bool cpuid_is_amd(void)
 	return k == 2;
 }
 
+/* Does the host's kernel keep AVX state? */
+static bool host_keeps_avx(void)
+{
+	uint32_t r[4], xcr0, high;
+
+	host(1, 0, r);
+	if (!(r[ECX] & BIT(27)) || !(r[ECX] & BIT(28))) {
+		return false;
+	}
+	__asm__ volatile("xgetbv" : "=a"(xcr0), "=d"(high) : "c"(0));
+	return (xcr0 & 6) == 6;
+}
+
 /* Bits of the host that cpuid_has() tells; CPUID itself may be slow, as in a virtual machine. */
 static uint32_t host_features(void)
 {
-	const uint32_t asked = BIT(N_FEATURES);
+	static const struct {
+		uint32_t leaf;
+		uint8_t subleaf, reg, bit, feature;
+	} bits[] = {
+		{1, 0, ECX, 1, FEAT_PCLMULQDQ},	  {1, 0, ECX, 12, FEAT_FMA},
+		{1, 0, ECX, 25, FEAT_AES},	  {1, 0, ECX, 26, FEAT_XSAVE},
+		{1, 0, ECX, 28, FEAT_AVX},	  {1, 0, ECX, 29, FEAT_F16C},
+		{1, 0, ECX, 30, FEAT_RDRAND},	  {7, 0, EBX, 5, FEAT_AVX2},
+		{7, 0, EBX, 18, FEAT_RDSEED},	  {7, 0, EBX, 29, FEAT_SHA},
+		{7, 0, ECX, 8, FEAT_GFNI},	  {7, 0, ECX, 9, FEAT_VAES},
+		{7, 0, ECX, 10, FEAT_VPCLMULQDQ}, {7, 1, EAX, 4, FEAT_AVX_VNNI},
+	};
 	static _Atomic uint32_t cached;
 	uint32_t f = atomic_load_explicit(&cached, memory_order_relaxed), r[4];
 
 	if (f == 0) {
-		f = asked;
-		host(1, 0, r);
-		f |= r[ECX] & BIT(26) ? BIT(FEAT_XSAVE) : 0;
-		f |= r[ECX] & BIT(30) ? BIT(FEAT_RDRAND) : 0;
-		host(7, 0, r);
-		f |= r[EBX] & BIT(18) ? BIT(FEAT_RDSEED) : 0;
+		f = BIT(N_FEATURES); /* asked */
+		for (unsigned k = 0; k < sizeof(bits) / sizeof(bits[0]); k++) {
+			host(bits[k].leaf, bits[k].subleaf, r);
+			f |= r[bits[k].reg] >> bits[k].bit & 1 ? BIT(bits[k].feature) : 0;
+		}
+		if (!host_keeps_avx()) {
+			f &= BIT(FEAT_AVX) - 1;
+			f |= BIT(N_FEATURES);
+		}
 		atomic_store_explicit(&cached, f, memory_order_relaxed);
 	}
 	return f;
@@ -148,7 +175,18 @@ bool cpuid_has(enum cpuid_feature f)
 	switch (f) {
 	case FEAT_XSAVE:
 	case FEAT_RDRAND:
-	case FEAT_RDSEED: return host_features() & BIT(f);
+	case FEAT_RDSEED:
+	case FEAT_AES:
+	case FEAT_PCLMULQDQ:
+	case FEAT_SHA:
+	case FEAT_GFNI:
+	case FEAT_AVX:
+	case FEAT_AVX2:
+	case FEAT_FMA:
+	case FEAT_F16C:
+	case FEAT_VAES:
+	case FEAT_VPCLMULQDQ:
+	case FEAT_AVX_VNNI: return host_features() & BIT(f);
 	case FEAT_PCID:
 	case FEAT_SMEP:
 	case FEAT_SMAP:

@@ -22,6 +22,17 @@ enum cpuid_feature {
 	FEAT_XSAVE,
 	FEAT_RDRAND,
 	FEAT_RDSEED,
+	FEAT_AES,
+	FEAT_PCLMULQDQ,
+	FEAT_SHA,
+	FEAT_GFNI,
+	FEAT_AVX, /* and all that follow need it */
+	FEAT_AVX2,
+	FEAT_FMA,
+	FEAT_F16C,
+	FEAT_VAES,
+	FEAT_VPCLMULQDQ,
+	FEAT_AVX_VNNI,
 	N_FEATURES
 };
 bool cpuid_has(enum cpuid_feature f);

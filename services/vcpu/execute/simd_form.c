@@ -155,9 +155,10 @@ static const struct simd_form forms[] = {
 	P6(MAP_0F3A, 0x62, 'x', 'x', 16, I | FORM_W | FORM_STR | FORM_STR_MASK),
 	P6(MAP_0F3A, 0x63, 'x', 'x', 16, I | FORM_W | FORM_STR),
 
-	/* AES, PCLMULQDQ, SHA */
+	/* AES, PCLMULQDQ, GFNI, SHA */
 	SSE38(0xdb), SSE38(0xdc), SSE38(0xdd), SSE38(0xde), SSE38(0xdf),
 	P6(MAP_0F3A, 0xdf, 'x', 'x', 16, AI), P6(MAP_0F3A, 0x44, 'x', 'x', 16, AI),
+	SSE38(0xcf), P6(MAP_0F3A, 0xce, 'x', 'x', 16, AI), P6(MAP_0F3A, 0xcf, 'x', 'x', 16, AI),
 	NP(MAP_0F38, 0xc8, 'x', 'x', 16, FORM_ALIGN_INTEL), NP(MAP_0F38, 0xc9, 'x', 'x', 16, FORM_ALIGN_INTEL),
 	NP(MAP_0F38, 0xca, 'x', 'x', 16, FORM_ALIGN_INTEL), NP(MAP_0F38, 0xcb, 'x', 'x', 16, FORM_ALIGN_INTEL | FORM_XMM0),
 	NP(MAP_0F38, 0xcc, 'x', 'x', 16, FORM_ALIGN_INTEL), NP(MAP_0F38, 0xcd, 'x', 'x', 16, FORM_ALIGN_INTEL),

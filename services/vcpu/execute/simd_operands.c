@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "decode/vex.h"
 #include "execute/cpuid.h"
 #include "execute/simd_form.h"
 
@@ -78,19 +79,92 @@ static bool without_form(const struct insn *i, struct simd_operands *o)
 	return false;
 }
 
+/* Is it one of the processor model's? */
+static bool vex_offered(enum vex_feature f)
+{
+	static const uint8_t needs[N_VEX_FEATURE] = {
+		[VEX_AVX] = FEAT_AVX,
+		[VEX_AVX2] = FEAT_AVX2,
+		[VEX_FMA] = FEAT_FMA,
+		[VEX_F16C] = FEAT_F16C,
+		[VEX_AES] = FEAT_AES,
+		[VEX_VAES] = FEAT_VAES,
+		[VEX_PCLMULQDQ] = FEAT_PCLMULQDQ,
+		[VEX_VPCLMULQDQ] = FEAT_VPCLMULQDQ,
+		[VEX_GFNI] = FEAT_GFNI,
+		[VEX_AVX_VNNI] = FEAT_AVX_VNNI,
+	};
+
+	return f != VEX_BMI && cpuid_has(FEAT_AVX) && cpuid_has(needs[f]);
+}
+
+static bool from_vex(const struct insn *i, struct simd_operands *o)
+{
+	const struct vex_row *row = vex_row(i);
+	bool to_rm = row->flags & VEX_TO_RM, mem = i->mod != 3;
+	bool mxcsr = row->reg == 'e' && mem;
+
+	if (!vex_offered(vex_feature(i, row))) {
+		return false;
+	}
+	o->reg = row->reg;
+	o->rm = row->rm;
+	o->vvvv = row->flags & VEX_VVVV_REG && mem ? 0 : row->vvvv;
+	o->mem = row->mem[!!(i->flags & INSN_VEX_L)];
+	if (row->flags & VEX_W_MEM && i->flags & INSN_REX_W) {
+		o->mem *= 2;
+	}
+	o->mem_write = to_rm || (mxcsr && (i->modrm >> 3 & 7) == 3);
+	o->mem_read = o->mem && !o->mem_write;
+	o->rm_write = to_rm;
+	o->reg_write =
+		row->reg && row->reg != 'e' && !to_rm && !(row->flags & (VEX_NO_DEST | VEX_STR));
+	o->vvvv_write = (row->reg == 'e' && !mem) || row->flags & VEX_VSIB;
+	o->align = row->flags & VEX_ALIGNED ? o->mem : 1;
+	o->flags = row->flags & (VEX_FLAGS | VEX_STR);
+	o->fp = row->flags & VEX_FP;
+	o->avx = true;
+	o->copy = !(row->flags & (VEX_STR | VEX_MASKED | VEX_VSIB | VEX_IMPLICIT)) && !mxcsr;
+	return true;
+}
+
+/* Instructions that not every processor of x86-64-v2 has. */
+static bool form_offered(const struct simd_form *f)
+{
+	if (f->map == MAP_0F38 && f->pfx == PFX_NP && f->op >= 0xc8) {
+		return cpuid_has(FEAT_SHA);
+	}
+	if (f->map == MAP_0F3A && f->pfx == PFX_NP && f->op == 0xcc) {
+		return cpuid_has(FEAT_SHA);
+	}
+	if ((f->map == MAP_0F38 && f->op >= 0xdb) || (f->map == MAP_0F3A && f->op == 0xdf)) {
+		return cpuid_has(FEAT_AES);
+	}
+	if (f->map == MAP_0F3A && f->op == 0x44) {
+		return cpuid_has(FEAT_PCLMULQDQ);
+	}
+	if (f->map != MAP_0F && (f->op == 0xce || f->op == 0xcf)) {
+		return cpuid_has(FEAT_GFNI);
+	}
+	return true;
+}
+
 bool simd_operands(const struct insn *i, struct simd_operands *o)
 {
 	const struct simd_form *f;
 
 	memset(o, 0, sizeof(*o));
 	o->align = 1;
-	if (i->flags & INSN_VEX || i->map == MAP_1) {
+	if (i->flags & INSN_VEX) {
+		return from_vex(i, o);
+	}
+	if (i->map == MAP_1) {
 		return false;
 	}
 	f = simd_form_find(i);
 	if (f) {
 		from_form(i, f, o);
-		return true;
+		return form_offered(f);
 	}
 	return without_form(i, o);
 }

@@ -17,17 +17,16 @@ struct simd_operands {
 	char reg, rm, vvvv;
 	uint8_t mem;		  /* bytes accessed when rm is memory; 0: must be a register */
 	bool mem_read, mem_write; /* when rm is memory */
-	bool reg_write, rm_write; /* the operand is written; rm: when a register. vvvv is when it is
-				   * the only operand written */
+	bool reg_write, rm_write, vvvv_write; /* the operand is written; rm: when a register */
 	uint8_t align; /* bytes a memory operand must be aligned to, else #GP(0); 1: any */
 	bool flags;    /* writes the arithmetic flags, all six */
 	bool fp;       /* may raise SSE floating-point exceptions */
 	bool avx; /* VEX: #UD without CR4.OSXSAVE and XCR0's SSE and AVX, CR4.OSFXSR is not asked */
 	bool mmx; /* touches x87/MMX state: #MF, and the state becomes an MMX one */
 	/*
-	 * Runs on the host as it is, with nothing but general registers that ModRM and VEX.vvvv
-	 * name and the memory operand replaced. Not so: implicit general registers (PCMPxSTRx,
-	 * MASKMOVDQU), masked memory, gathers, MXCSR.
+	 * Runs on the host as it is, with nothing but general registers that ModRM names and the
+	 * memory operand replaced. Not so: implicit general registers (PCMPxSTRx, MASKMOVDQU),
+	 * masked memory, gathers, MXCSR.
 	 */
 	bool copy;
 };
