@@ -123,6 +123,7 @@ static size_t pack_init(const struct part *p, bool restarted, char **names, unsi
 		init.token = (char *)p->token;
 		init.cpus = m->settings->cpu->count;
 		init.engine = m->settings->cpu->engine;
+		init.hypervisor = m->settings->cpu->hypervisor;
 		init.ram_size = m->settings->memory;
 		init.ram_low_len = m->ram_low_len;
 		init.rom_len = m->rom_len;

@@ -299,6 +299,7 @@ struct vcpu {
 	uint64_t tsc_offset, tsc_adjust, spec_ctrl, xss;
 	uint64_t mcg_status, mcg_ctl, mc_bank[4][4]; /* CTL, STATUS, ADDR, MISC of each bank */
 	uint64_t feature_control, hwcr, debugctl;
+	uint64_t kvm_system_time, kvm_wall_clock; /* see exits/clock.c */
 
 	/* Events. */
 	bool nmi_blocked; /* until IRET */
@@ -314,6 +315,7 @@ struct vcpu {
 
 	uint64_t n_insns; /* instructions retired, counted by whole traces */
 	unsigned index;
+	bool paravirt; /* the guest may know that it is one: execute/paravirt.c */
 	struct board *board;
 	struct lapic *lapic;
 	struct interp *interp; /* trace cache */

@@ -16,9 +16,11 @@ struct board;
 
 /*
  * The architectural state of one vCPU in KVM's layout, so that a machine can change engines while
- * it runs. msrs[] lists every MSR of mobo_cpu_state_msrs[] in its order.
+ * it runs. msrs[] lists every MSR of mobo_cpu_state_msrs[] in its order. `clock` is the machine's,
+ * the same in the states of all its vCPUs; it and the TSC are set only while the machine stands,
+ * after its virtual clock.
  */
-enum { MOBO_CPU_STATE_MSRS = 64 };
+enum { MOBO_CPU_STATE_MSRS = 96 };
 
 struct mobo_cpu_state {
 	struct kvm_regs regs;
@@ -29,6 +31,7 @@ struct mobo_cpu_state {
 	struct kvm_xsave xsave;
 	struct kvm_lapic_state lapic;
 	struct kvm_mp_state mp_state;
+	struct kvm_clock_data clock;
 	uint32_t n_msrs;
 	struct kvm_msr_entry msrs[MOBO_CPU_STATE_MSRS];
 };

@@ -184,6 +184,33 @@ uint64_t board_tsc_hz(struct board *b)
 	return 1000000000;
 }
 
+uint64_t board_clock_ns(struct board *b)
+{
+	return b->clock_ns;
+}
+
+bool board_clock_set(struct board *b, uint64_t ns)
+{
+	b->clock_ns = ns;
+	return true;
+}
+
+void board_clock_changed(struct vcpu *v)
+{
+	v->board->n_clock_changes++;
+}
+
+void board_clock_wall(struct vcpu *v, uint64_t gpa)
+{
+	v->board->wall_gpa = gpa;
+}
+
+bool board_clock_pair(struct vcpu *v, uint64_t gpa)
+{
+	v->board->pair_gpa = gpa;
+	return gpa < v->board->ram_size;
+}
+
 void board_code_page_add(struct vcpu *v, uint64_t gpa)
 {
 	struct board *b = v->board;

@@ -29,6 +29,9 @@ struct board {
 	unsigned n_acks;
 	uint8_t cr8;
 	uint64_t tsc; /* grows by one per reading */
+	uint64_t clock_ns;
+	unsigned n_clock_changes;
+	uint64_t wall_gpa, pair_gpa; /* as last asked for; pairs are had in RAM alone */
 
 	uint8_t *code;		/* per RAM page: decoded instructions were taken from it */
 	unsigned n_code_writes; /* board_code_written() calls */

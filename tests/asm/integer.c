@@ -472,6 +472,40 @@ static void instruction_over_two_pages_follows_both(void **state)
 PROGRAM(two_parts, "32",
 	"mov $0x12345678, %eax\n stc\n fldpi\n hlt\n adc $1, %eax\n push %fs\n pop %ebx\n hlt");
 
+/* One by one in the state: a different value in each. */
+static void set_msrs(struct vcpu *v)
+{
+	v->spec_ctrl = 4;
+	v->debugctl = 1;
+	v->hwcr = 1 << 18;
+	v->mcg_status = 5;
+	v->mcg_ctl = 0;
+	v->mc_bank[3][2] = 0xabc;
+	v->kvm_system_time = 0x7001;
+	v->kvm_wall_clock = 0x7100;
+}
+
+static void check_msrs(const struct mobo_cpu_state *s)
+{
+	static const struct {
+		uint32_t msr;
+		uint64_t val;
+	} expected[] = {
+		{0x48, 4},  {0x1d9, 1},	    {0xc0010015, 1 << 18}, {0x17a, 5},
+		{0x17b, 0}, {0x40e, 0xabc}, {0x4b564d00, 0x7100},  {0x4b564d01, 0x7001},
+	};
+
+	for (unsigned i = 0; i < sizeof(expected) / sizeof(expected[0]); i++) {
+		unsigned n = 0;
+
+		while (n < s->n_msrs && s->msrs[n].index != expected[i].msr) {
+			n++;
+		}
+		assert_true(n < s->n_msrs);
+		assert_int_equal(s->msrs[n].data, expected[i].val);
+	}
+}
+
 static void state_goes_on_in_another_vcpu(void **state)
 {
 	struct mobo_cpu_state a, b;
@@ -480,7 +514,9 @@ static void state_goes_on_in_another_vcpu(void **state)
 	enter_flat32(&m, two_parts, two_parts_end);
 	enter_flat32(&other, two_parts, two_parts_end);
 	m.v->dr[2] = 0x1234;
+	m.board.clock_ns = 0x123456789;
 	run_to_halt(&m);
+	set_msrs(m.v);
 	memset(&a, 0, sizeof(a));
 	memset(&b, 0, sizeof(b));
 	mobo_engine_interpreter.get_state(m.v, &a);
@@ -490,6 +526,8 @@ static void state_goes_on_in_another_vcpu(void **state)
 	mobo_engine_interpreter.get_state(other.v, &b);
 	a.msrs[0].data = b.msrs[0].data; /* the TSC went on */
 	assert_memory_equal(&a, &b, sizeof(a));
+	assert_int_equal(other.board.clock_ns, 0x123456789);
+	check_msrs(&b);
 	run_to_halt(&other);
 	assert_int_equal(other.v->gpr[RAX], 0x1234567a);
 	assert_int_equal(other.v->gpr[RBX], 16);

@@ -427,7 +427,7 @@ static void cpuid_promises_what_control_registers_take(void **state)
 	cpuid_query(rig.v, 0x80000008, 0, r);
 	assert_int_equal(r[0] & 0xffff, 40 | 48 << 8);
 	cpuid_query(rig.v, 1, 0, r);
-	assert_true(r[2] >> 31);				    /* hypervisor */
+	assert_false(r[2] >> 31);				    /* hypervisor */
 	assert_false(r[2] & (1 << 5 | 1 << 28 | 1 << 3 | 1 << 12)); /* VMX, AVX, MONITOR, FMA */
 	assert_false(r[2] & 1 << 27);				    /* OSXSAVE follows CR4 */
 	rig.v->cr4 |= CR4_OSXSAVE;
@@ -436,7 +436,7 @@ static void cpuid_promises_what_control_registers_take(void **state)
 	cpuid_query(rig.v, 7, 0, r);
 	assert_false(r[1] & (1 << 5 | 1 << 4 | 1 << 11 | 1 << 16)); /* AVX2, HLE, RTM, AVX-512 */
 	cpuid_query(rig.v, 0x40000000, 0, r);
-	assert_memory_equal(&r[1], "MoboMoboMobo", 12);
+	assert_int_equal(r[0] | r[1] | r[2] | r[3], 0);
 	cpuid_query(rig.v, 0x80000001, 0, r);
 	assert_false(r[2] & 1 << 2); /* SVM */
 	cpuid_query(rig.v, 0, 0, host_max);
@@ -472,6 +472,93 @@ static void monitor_vmcall_and_rsm_are_undefined(void **state)
 		enter_protected(0);
 		expect(rig_run(&rig, code[i], 3), VEC_UD);
 	}
+}
+
+/* Linux, Documentation/virt/kvm/x86/cpuid.rst. */
+static void hypervisor_leaves_are_kvms_where_shown(void **state)
+{
+	uint32_t r[4];
+
+	rig.v->paravirt = true;
+	cpuid_query(rig.v, 1, 0, r);
+	assert_true(r[2] >> 31);
+	cpuid_query(rig.v, 0x40000000, 0, r);
+	assert_int_equal(r[0], 0x40000010);
+	assert_memory_equal(&r[1], "KVMKVMKVM\0\0\0", 12);
+	cpuid_query(rig.v, 0x40000001, 0, r);
+	assert_int_equal(r[0], 1 << 0 | 1 << 1 | 1 << 3 | 1 << 24);
+	assert_int_equal(r[1] | r[2] | r[3], 0);
+	cpuid_query(rig.v, 0x40000010, 0, r);
+	assert_int_equal(r[0], 1000000);
+	assert_int_equal(r[1], 1000000);
+	cpuid_query(rig.v, 0x40000002, 0, r);
+	assert_int_equal(r[0] | r[1] | r[2] | r[3], 0);
+	rig.v->paravirt = false;
+}
+
+static void clock_msrs_exist_where_shown(void **state)
+{
+	static const uint32_t pairs[][2] = {{0x11, 0x12}, {0x4b564d00, 0x4b564d01}};
+	uint64_t val;
+
+	enter_protected(0);
+	for (unsigned i = 0; i < 2; i++) {
+		for (unsigned k = 0; k < 2; k++) {
+			assert_false(msr_read(rig.v, pairs[i][k], &val));
+			assert_false(msr_write(rig.v, pairs[i][k], 0x9001));
+		}
+		rig.v->paravirt = true;
+		rig.board.n_clock_changes = 0;
+		assert_true(msr_write(rig.v, pairs[i][0], 0x9000 + i));
+		assert_int_equal(rig.board.wall_gpa, 0x9000 + i);
+		assert_int_equal(rig.board.n_clock_changes, 0);
+		assert_true(msr_write(rig.v, pairs[i][1], 0xa001 + i));
+		assert_int_equal(rig.board.n_clock_changes, 1);
+		for (unsigned k = 0; k < 2; k++) { /* each reads by its other number too */
+			assert_true(msr_read(rig.v, pairs[1 - i][k], &val));
+			assert_int_equal(val, (k ? 0xa001 : 0x9000) + i);
+		}
+		rig.v->paravirt = false;
+	}
+	mobo_engine_interpreter.reset(rig.v, true);
+	assert_int_equal(rig.v->kvm_system_time | rig.v->kvm_wall_clock, 0);
+}
+
+/* Linux, Documentation/virt/kvm/x86/hypercalls.rst; errors of include/uapi/linux/kvm_para.h. */
+static void hypercalls_answer_as_kvm_does(void **state)
+{
+	static const uint8_t code[][3] = {{0x0f, 0x01, 0xc1}, {0x0f, 0x01, 0xd9}};
+	static const struct {
+		bool lng;
+		unsigned cpl;
+		uint64_t rax, rbx, rcx, expected;
+	} cases[] = {
+		{true, 0, 99, 0, 0, (uint64_t)-1000},
+		{false, 0, 99, 0, 0, (uint32_t)-1000},
+		{true, 3, 1, 0, 0, (uint64_t)-1},
+		{false, 3, 1, 0, 0, (uint32_t)-1},
+		{true, 0, 1, 0, 0, 0},
+		{true, 0, 9, 0x9000, 0, 0},
+		{true, 0, 9, 1ull << 40, 0, (uint64_t)-14},
+		{false, 0, 9ull | 1ull << 32, 0x9000 | 1ull << 40, 1ull << 32, 0},
+		{true, 0, 9, 0x9000, 1, (uint64_t)-95},
+	};
+
+	for (unsigned i = 0; i < 2 * sizeof(cases) / sizeof(cases[0]); i++) {
+		uint64_t rax;
+
+		rig_tables(&rig, cases[i / 2].lng);
+		rig_enter(&rig, cases[i / 2].lng, cases[i / 2].cpl);
+		rig.v->paravirt = true;
+		rig.v->gpr[RAX] = cases[i / 2].rax;
+		rig.v->gpr[RBX] = cases[i / 2].rbx;
+		rig.v->gpr[RCX] = cases[i / 2].rcx;
+		expect(rig_run(&rig, code[i % 2], 3), -1);
+		rax = rig.v->gpr[RAX];
+		rig.v->paravirt = false;
+		assert_int_equal(rax, cases[i / 2].expected);
+	}
+	rig_tables(&rig, false);
 }
 
 static int set_up(void **state)
@@ -513,6 +600,9 @@ int main(void)
 		cmocka_unit_test(cpuid_promises_what_control_registers_take),
 		cmocka_unit_test(xsetbv_takes_x87_and_sse_alone),
 		cmocka_unit_test(monitor_vmcall_and_rsm_are_undefined),
+		cmocka_unit_test(hypervisor_leaves_are_kvms_where_shown),
+		cmocka_unit_test(clock_msrs_exist_where_shown),
+		cmocka_unit_test(hypercalls_answer_as_kvm_does),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);

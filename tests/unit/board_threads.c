@@ -129,6 +129,51 @@ static void nothing_runs_before_run_and_after_pause(void **state)
 	assert_true(board_tsc(rig.b) >= tsc);
 }
 
+static _Atomic unsigned n_backward, n_samples;
+
+/* A guest that compares its clocks with what any CPU saw of them before. */
+static enum mobo_exit watch_clocks(struct vcpu *v)
+{
+	static _Atomic uint64_t seen_tsc, seen_ns;
+
+	n_runs[v->index]++;
+	while (hold && !wanted(v)) {
+		uint64_t last_tsc = atomic_load(&seen_tsc), last_ns = atomic_load(&seen_ns);
+		uint64_t tsc, ns;
+
+		__builtin_ia32_lfence(); /* as guests put before RDTSC */
+		tsc = board_guest_tsc(v);
+		ns = board_clock_ns(v->board);
+		n_backward += tsc < last_tsc || ns < last_ns;
+		n_samples++;
+		atomic_compare_exchange_strong(&seen_tsc, &last_tsc, tsc);
+		atomic_compare_exchange_strong(&seen_ns, &last_ns, ns);
+	}
+	return hold || wanted(v) ? MOBO_EXIT_REQUEST : MOBO_EXIT_HALT;
+}
+
+static void clocks_never_go_back_over_pauses(void **state)
+{
+	n_backward = n_samples = 0;
+	rig_run = watch_clocks;
+	board_run(rig.b);
+	start_all();
+	for (unsigned i = 0; i < 50; i++) {
+		unsigned before;
+
+		board_pause(rig.b);
+		EVENTUALLY(board_parked(rig.b));
+		mobo_clock_stop(rig.page);
+		nap(500);
+		mobo_clock_start(rig.page);
+		nap(500);
+		before = n_samples;
+		board_run(rig.b);
+		EVENTUALLY(n_samples > before);
+	}
+	assert_int_equal(n_backward, 0);
+}
+
 static void others_wait_for_startup(void **state)
 {
 	board_run(rig.b);
@@ -388,6 +433,7 @@ int main(void)
 #define T(name)	 cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T1(nothing_runs_before_run_and_after_pause),
+		T(clocks_never_go_back_over_pauses),
 		T(others_wait_for_startup),
 		T(ipi_wakes_a_halted_cpu),
 		T1(idle_cpus_sleep),

@@ -386,6 +386,21 @@ static void tsc_deadline_fires_once_and_clears(void **state)
 	assert_true(lapic_deadline(&apic[0]) == UINT64_MAX);
 }
 
+static void tsc_deadline_follows_a_moved_tsc(void **state)
+{
+	lapic_timer_tsc_moved(&apic[0]); /* no deadline to move */
+	wr(0, 0x320, 0x40000 | 0x40);
+	lapic_timer_tsc_moved(&apic[0]);
+	assert_true(lapic_deadline(&apic[0]) == UINT64_MAX);
+	lapic_msr_write(&apic[0], 0x6e0, op_tsc(&apic[0]) + 10000);
+	tsc_extra = 4000;
+	lapic_timer_tsc_moved(&apic[0]);
+	assert_int_equal(lapic_deadline(&apic[0]), now + 3000);
+	tsc_extra = 20000;
+	lapic_timer_tsc_moved(&apic[0]);
+	assert_int_equal(lapic_deadline(&apic[0]), now);
+}
+
 static void lint_pins(void **state)
 {
 	assert_true(lapic_extint_open(&apic[0])); /* the virtual wire after reset */
@@ -504,6 +519,7 @@ int main(void)
 		cmocka_unit_test_setup(periodic_timer_reloads_and_skips_what_was_missed, setup),
 		cmocka_unit_test_setup(masked_timer_counts_silently, setup),
 		cmocka_unit_test_setup(tsc_deadline_fires_once_and_clears, setup),
+		cmocka_unit_test_setup(tsc_deadline_follows_a_moved_tsc, setup),
 		cmocka_unit_test_setup(lint_pins, setup),
 		cmocka_unit_test_setup(lint0_level_repeats_after_eoi, setup),
 		cmocka_unit_test_setup(base_msr_transitions, setup),

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "execute/execute.h"
+#include "execute/paravirt.h"
 #include "exits/board.h"
 #include "mmu/walk.h"
 
@@ -225,7 +226,7 @@ static void leaf_1(struct vcpu *v, uint32_t out[4])
 	host(1, 0, h);
 	out[EAX] = h[EAX] & 0x0fff3fff;
 	out[EBX] = 64 / 8 << 8 | (n < 255 ? n : 255) << 16 | apic_id(v) << 24;
-	out[ECX] = (h[ECX] & L1C_HOST) | L1C_OWN | L1C_HYPERVISOR |
+	out[ECX] = (h[ECX] & L1C_HOST) | L1C_OWN | (v->paravirt ? L1C_HYPERVISOR : 0) |
 		   (v->cr4 & CR4_OSXSAVE ? L1C_OSXSAVE : 0);
 	out[EDX] = L1D_OWN | (apic_enabled(v) ? L1D_APIC : 0) | (n > 1 ? L1D_HTT : 0);
 }
@@ -338,17 +339,6 @@ static void leaf_basic(struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t
 	}
 }
 
-static void leaf_hypervisor(struct vcpu *v, uint32_t leaf, uint32_t out[4])
-{
-	if (leaf == 0x40000000) {
-		out[EAX] = 0x40000010;
-		memcpy(&out[EBX], "MoboMoboMobo", 12);
-	} else if (leaf == 0x40000010) {
-		out[EAX] = (uint32_t)(board_tsc_hz(v->board) / 1000);
-		out[EBX] = BOARD_APIC_TIMER_HZ / 1000;
-	}
-}
-
 static void leaf_ext_1(struct vcpu *v, uint32_t out[4])
 {
 	bool amd = cpuid_is_amd();
@@ -421,7 +411,7 @@ void cpuid_query(struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t out[4
 	if (leaf < 0x40000000) {
 		leaf_basic(v, leaf, subleaf, out);
 	} else if (leaf < 0x80000000) {
-		leaf_hypervisor(v, leaf, out);
+		paravirt_cpuid(v, leaf, out);
 	} else {
 		leaf_extended(v, leaf, subleaf, out);
 	}

@@ -13,6 +13,8 @@
 
 enum {
 	MSR_TSC = 0x10,
+	MSR_KVM_WALL_CLOCK_OLD,
+	MSR_KVM_SYSTEM_TIME_OLD,
 	MSR_PLATFORM_ID = 0x17,
 	MSR_APIC_BASE = 0x1b,
 	MSR_EBL_CR_POWERON = 0x2a,
@@ -55,15 +57,17 @@ enum {
 	MSR_X2APIC_FIRST = 0x800,
 	MSR_X2APIC_LAST = 0x8ff,
 };
-#define MSR_EFER	   0xc0000080u
-#define MSR_STAR	   0xc0000081u
-#define MSR_LSTAR	   0xc0000082u
-#define MSR_CSTAR	   0xc0000083u
-#define MSR_SFMASK	   0xc0000084u
-#define MSR_FS_BASE	   0xc0000100u
-#define MSR_GS_BASE	   0xc0000101u
-#define MSR_KERNEL_GS_BASE 0xc0000102u
-#define MSR_TSC_AUX	   0xc0000103u
+#define MSR_KVM_WALL_CLOCK  0x4b564d00u
+#define MSR_KVM_SYSTEM_TIME 0x4b564d01u
+#define MSR_EFER	    0xc0000080u
+#define MSR_STAR	    0xc0000081u
+#define MSR_LSTAR	    0xc0000082u
+#define MSR_CSTAR	    0xc0000083u
+#define MSR_SFMASK	    0xc0000084u
+#define MSR_FS_BASE	    0xc0000100u
+#define MSR_GS_BASE	    0xc0000101u
+#define MSR_KERNEL_GS_BASE  0xc0000102u
+#define MSR_TSC_AUX	    0xc0000103u
 /* AMD */
 #define MSR_K7_EVNTSEL0	   0xc0010000u
 #define MSR_K7_PERFCTR3	   0xc0010007u
@@ -316,6 +320,10 @@ static uint64_t *plain(struct vcpu *v, uint32_t msr)
 	case MSR_GS_BASE: return &v->seg[SEG_GS].base;
 	case MSR_KERNEL_GS_BASE: return &v->kernel_gs_base;
 	case MSR_TSC_AUX: return &v->tsc_aux;
+	case MSR_KVM_WALL_CLOCK_OLD:
+	case MSR_KVM_WALL_CLOCK: return v->paravirt ? &v->kvm_wall_clock : NULL;
+	case MSR_KVM_SYSTEM_TIME_OLD:
+	case MSR_KVM_SYSTEM_TIME: return v->paravirt ? &v->kvm_system_time : NULL;
 	}
 	return mtrr_fixed(v, msr);
 }
@@ -381,6 +389,7 @@ static void tsc_write(struct vcpu *v, uint64_t offset)
 {
 	v->tsc_adjust += offset - v->tsc_offset;
 	v->tsc_offset = offset;
+	board_clock_changed(v);
 }
 
 static bool plain_write(struct vcpu *v, uint32_t msr, uint64_t *p, uint64_t val)
@@ -389,8 +398,13 @@ static bool plain_write(struct vcpu *v, uint32_t msr, uint64_t *p, uint64_t val)
 		return false;
 	}
 	*p = val;
-	if (msr == MSR_FS_BASE || msr == MSR_GS_BASE) {
-		vcpu_update_mode(v); /* seg_base follows */
+	switch (msr) {
+	case MSR_FS_BASE:
+	case MSR_GS_BASE: vcpu_update_mode(v); break; /* seg_base follows */
+	case MSR_KVM_WALL_CLOCK_OLD:
+	case MSR_KVM_WALL_CLOCK: board_clock_wall(v, val); break;
+	case MSR_KVM_SYSTEM_TIME_OLD:
+	case MSR_KVM_SYSTEM_TIME: board_clock_changed(v); break;
 	}
 	return true;
 }

@@ -58,6 +58,7 @@ void system_reset(struct vcpu *v, bool init)
 	if (!init) {
 		reset_msrs(v);
 	}
+	v->kvm_system_time = v->kvm_wall_clock = 0;
 	v->rip = 0xfff0;
 	v->cpl = 0;
 	v->rflags = FL_1;

@@ -19,6 +19,11 @@ const uint32_t mobo_cpu_state_msrs[] = {
 	0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084, /* STAR, LSTAR, CSTAR, SFMASK */
 	0xc0000102, 0xc0000103, /* KERNEL_GS_BASE, TSC_AUX */
 	0x277, 0x1a0, /* PAT, MISC_ENABLE */
+	0x48, 0x1d9, 0xc0010015, /* SPEC_CTRL, DEBUGCTL, HWCR */
+	0x17a, 0x17b, /* MCG_STATUS, MCG_CTL; the banks */
+	0x400, 0x401, 0x402, 0x403, 0x404, 0x405, 0x406, 0x407,
+	0x408, 0x409, 0x40a, 0x40b, 0x40c, 0x40d, 0x40e, 0x40f,
+	0x4b564d00, 0x4b564d01, /* KVM_WALL_CLOCK, KVM_SYSTEM_TIME */
 	0x2ff, 0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f,
 	0x200, 0x201, 0x202, 0x203, 0x204, 0x205, 0x206, 0x207,
 	0x208, 0x209, 0x20a, 0x20b, 0x20c, 0x20d, 0x20e, 0x20f,
@@ -33,22 +38,30 @@ static uint64_t *msr_place(struct vcpu *v, uint32_t msr)
 {
 	switch (msr) {
 	case 0x3b: return &v->tsc_adjust;
+	case 0x48: return &v->spec_ctrl;
 	case 0x174: return &v->sysenter_cs;
 	case 0x175: return &v->sysenter_esp;
 	case 0x176: return &v->sysenter_eip;
+	case 0x17a: return &v->mcg_status;
+	case 0x17b: return &v->mcg_ctl;
 	case 0x1a0: return &v->misc_enable;
+	case 0x1d9: return &v->debugctl;
 	case 0x200 ... 0x20f: return &v->mtrr_var[msr - 0x200];
 	case 0x250: return &v->mtrr_fix[0];
 	case 0x258 ... 0x259: return &v->mtrr_fix[1 + msr - 0x258];
 	case 0x268 ... 0x26f: return &v->mtrr_fix[3 + msr - 0x268];
 	case 0x277: return &v->pat;
 	case 0x2ff: return &v->mtrr_def_type;
+	case 0x400 ... 0x40f: return &v->mc_bank[(msr - 0x400) / 4][msr % 4];
+	case 0x4b564d00: return &v->kvm_wall_clock;
+	case 0x4b564d01: return &v->kvm_system_time;
 	case 0xc0000081: return &v->star;
 	case 0xc0000082: return &v->lstar;
 	case 0xc0000083: return &v->cstar;
 	case 0xc0000084: return &v->sfmask;
 	case 0xc0000102: return &v->kernel_gs_base;
 	case 0xc0000103: return &v->tsc_aux;
+	case 0xc0010015: return &v->hwcr;
 	}
 	return NULL;
 }
@@ -168,6 +181,7 @@ void state_get(struct vcpu *v, struct mobo_cpu_state *s)
 	s->mp_state.mp_state = v->wait_sipi ? KVM_MP_STATE_UNINITIALIZED
 			       : v->halted  ? KVM_MP_STATE_HALTED
 					    : KVM_MP_STATE_RUNNABLE;
+	s->clock.clock = board_clock_ns(v->board);
 	s->n_msrs = mobo_n_cpu_state_msrs;
 	for (unsigned n = 0; n < mobo_n_cpu_state_msrs; n++) {
 		uint32_t msr = mobo_cpu_state_msrs[n];
@@ -251,10 +265,11 @@ int state_set(struct vcpu *v, const struct mobo_cpu_state *s)
 
 		if (place) {
 			*place = s->msrs[n].data;
-		} else if (s->msrs[n].index == 0x10) {
+		} else if (s->msrs[n].index == 0x10 && board_clock_set(v->board, s->clock.clock)) {
 			v->tsc_offset = s->msrs[n].data - board_tsc(v->board);
 		}
 	}
+	board_clock_changed(v);
 	mmu_flush_all(v);
 	if (mmu_is_pae(v->cr0, v->cr4, v->efer)) {
 		mmu_load_pdptes(v, v->cr3); /* refused: they stay as they are */

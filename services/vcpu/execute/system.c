@@ -2,11 +2,13 @@
 /*
  * The system family's binder, and those of its instructions that belong nowhere else: HLT, CPUID,
  * RDMSR, WRMSR, RDTSC(P), RDPMC, RDPID, cache control, fences, prefetches. Intel SDM volume 2.
- * MONITOR and MWAIT are not offered, nor VMX, SVM, SMM: they raise #UD by having no handler.
+ * VMCALL and VMMCALL are in paravirt.c. MONITOR and MWAIT are not offered, nor VMX, SVM, SMM: they
+ * raise #UD by having no handler.
  */
 #include "execute/system.h"
 
 #include "execute/cpuid.h"
+#include "execute/paravirt.h"
 #include "exits/board.h"
 
 static const struct insn *hlt(struct vcpu *v, const struct insn *i)
@@ -62,12 +64,13 @@ static const struct insn *rdtsc(struct vcpu *v, const struct insn *i)
 	if ((v->cr4 & CR4_TSD) && v->cpl != 0) {
 		raise_error(v, VEC_GP, 0);
 	}
+	if (i->opcode == 0x01) { /* RDTSCP waits for loads before it */
+		__builtin_ia32_lfence();
+		v->gpr[RCX] = (uint32_t)v->tsc_aux;
+	}
 	tsc = board_tsc(v->board) + v->tsc_offset;
 	v->gpr[RAX] = (uint32_t)tsc;
 	v->gpr[RDX] = tsc >> 32;
-	if (i->opcode == 0x01) { /* RDTSCP */
-		v->gpr[RCX] = (uint32_t)v->tsc_aux;
-	}
 	NEXT(v, i);
 }
 
@@ -104,6 +107,13 @@ static const struct insn *clflush(struct vcpu *v, const struct insn *i)
 	NEXT(v, i);
 }
 
+/* LFENCE: RDTSC behind it reads later than loads before it, as guests that compare clocks need. */
+static const struct insn *lfence(struct vcpu *v, const struct insn *i)
+{
+	__builtin_ia32_lfence();
+	NEXT(v, i);
+}
+
 static const struct insn *fence(struct vcpu *v, const struct insn *i)
 {
 	atomic_thread_fence(memory_order_seq_cst);
@@ -123,15 +133,31 @@ static insn_fn *group_0fae(const struct insn *i)
 		return NULL;
 	}
 	if (i->mod == 3) {
-		return reg >= 5 && !(i->flags & INSN_OPSIZE) ? fence : NULL;
+		if (i->flags & INSN_OPSIZE || reg < 5) {
+			return NULL;
+		}
+		return reg == 5 ? lfence : fence;
 	}
 	return reg == 7 || (reg == 6 && (i->flags & INSN_OPSIZE)) ? clflush : NULL;
+}
+
+static insn_fn *group_0f01(const struct insn *i)
+{
+	if (i->mod != 3) {
+		return NULL;
+	}
+	switch (i->modrm) {
+	case 0xc1:
+	case 0xd9: return paravirt_call;
+	case 0xf9: return cpuid_has(FEAT_RDTSCP) ? rdtsc : NULL;
+	}
+	return NULL;
 }
 
 static insn_fn *handler_0f(const struct insn *i)
 {
 	switch (i->opcode) {
-	case 0x01: return i->mod == 3 && i->modrm == 0xf9 && cpuid_has(FEAT_RDTSCP) ? rdtsc : NULL;
+	case 0x01: return group_0f01(i);
 	case 0x08:
 	case 0x09: return wbinvd;
 	case 0x0d:

@@ -379,6 +379,7 @@ static int create_cpu(struct board *b, unsigned i)
 	}
 	v->index = i;
 	v->board = b;
+	v->paravirt = b->paravirt;
 	v->lapic = &c->lapic;
 	v->kick_summary = &b->page->kick.summary;
 	v->delivering = -1;
@@ -434,6 +435,7 @@ int board_create(struct board **ret, const struct board_options *opt)
 	b->codemap = opt->codemap;
 	b->rom = opt->rom;
 	b->rom_len = opt->rom_len;
+	b->paravirt = opt->paravirt;
 	b->n_cpus = b->apics.n = opt->n_cpus;
 	pthread_mutex_init(&b->map_lock, NULL);
 	pthread_mutex_init(&b->pci_lock, NULL);
@@ -454,6 +456,7 @@ int board_create(struct board **ret, const struct board_options *opt)
 		return r;
 	}
 	board_time_init(b);
+	board_clock_init(b);
 	board_chips_init(b);
 	add_regions(b);
 	board_reset_chips(b);

@@ -71,6 +71,20 @@ uint64_t board_tsc(struct board *b);
 uint64_t board_tsc_hz(struct board *b);
 
 /*
+ * KVM's clock: nanoseconds that the machine has run, a linear function of the TSC that stands while
+ * the machine is paused. board_clock_set() sets it together with the TSC of a saved state; while
+ * the machine runs its time goes on and nothing is set (false).
+ */
+uint64_t board_clock_ns(struct board *b);
+bool board_clock_set(struct board *b, uint64_t ns);
+/* vcpu.tsc_offset or kvm_system_time changed: the page that the latter names, and timers. */
+void board_clock_changed(struct vcpu *v);
+/* Stores the wall-clock time at which the clock was 0 at gpa (MSR_KVM_WALL_CLOCK). */
+void board_clock_wall(struct vcpu *v, uint64_t gpa);
+/* Stores the host's wall clock and the guest's TSC of now at gpa. False: not RAM. */
+bool board_clock_pair(struct vcpu *v, uint64_t gpa);
+
+/*
  * Code tracking. A page's first decoded instruction calls board_code_page_add(), which makes every
  * other vCPU and device report writes to it (mmu_protect_code() on the other vCPUs has happened
  * when it returns). board_code_page() is the test on the store path. A store that hits such a page

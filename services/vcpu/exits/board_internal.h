@@ -6,13 +6,14 @@
  *   map.c      regions to the flat map that lookups read
  *   pci.c      configuration space, BARs, INTx, MSI
  *   lines.c    interrupt wires of devices to the chips of irq/, the chips' wires to CPUs
- *   time.c     TSC, chip timers, deadlines
+ *   time.c     TSC, chip timers, deadlines; clock.c KVM's clock
  *   sync.c     telling other vCPUs of changed maps and code; code.c the pages that hold code
  *   attach.c   a device's claims to regions, lines and functions
  *   thread.c   vCPU threads; main.c the process
  *
- * Locks, in the order in which they may nest: park, map, pci, irq. None is held while a device is
- * asked or another vCPU waited for, but for `map`, whose waiters count as outside (sync.c).
+ * Locks, in the order in which they may nest: park, map, pci, irq; clock behind park, around none.
+ * None is held while a device is asked or another vCPU waited for, but for `map`, whose waiters
+ * count as outside (sync.c).
  */
 #ifndef VCPU_EXITS_BOARD_INTERNAL_H
 #define VCPU_EXITS_BOARD_INTERNAL_H
@@ -170,6 +171,15 @@ struct cpu {
 	timer_t timer;
 	_Atomic uint64_t armed_mono_ns; /* 0: not armed */
 	_Atomic uint64_t exits[N_EXIT_CAUSES];
+	struct {
+		uint64_t system_time, tsc_offset; /* copies of the vCPU's, under clock.lock */
+	} clock;
+};
+
+/* ns = (ticks << shift) * mul / 2^32; a negative shift goes right. */
+struct clock_scale {
+	uint32_t mul;
+	int8_t shift;
 };
 
 struct board {
@@ -179,6 +189,7 @@ struct board {
 	struct mobo_code_map *codemap;
 	uint8_t *rom;
 	size_t rom_len;
+	bool paravirt;
 	unsigned n_cpus, host_cpus;
 	struct cpu cpu[BOARD_CPUS];
 	struct apic_bus apics;
@@ -220,8 +231,14 @@ struct board {
 
 	/* TSC. */
 	_Atomic uint64_t tsc_offset;
-	uint64_t tsc_frozen, tsc_hz;
+	uint64_t tsc_frozen, tsc_frozen_ns; /* not running: TSC and virtual time of one moment */
+	uint64_t tsc_hz;
 	_Atomic bool tsc_running;
+	struct {
+		pthread_mutex_t lock;
+		struct clock_scale scale;
+		uint64_t origin_tsc, origin_ns; /* change only while not running */
+	} clock;
 
 	/* Parking. */
 	pthread_mutex_t park_lock;
@@ -246,6 +263,7 @@ struct board_options {
 	struct mobo_code_map *codemap;
 	uint8_t *rom;
 	size_t rom_len;
+	bool paravirt; /* the guest sees that it is one, as under KVM */
 };
 
 static inline struct cpu *cpu_of(struct vcpu *v)
@@ -339,6 +357,13 @@ uint64_t cpu_deadline_ns(struct cpu *c);
 void cpu_arm(struct cpu *c);
 /* Serves what is due. Own thread. */
 void cpu_timers(struct cpu *c);
+
+/* -- clock.c -- */
+void board_clock_init(struct board *b);
+/* All vCPUs are parked and about to run: writes their pages. */
+void board_clock_started(struct board *b);
+void clock_scale_init(struct clock_scale *s, uint64_t hz);
+uint64_t clock_scale(const struct clock_scale *s, uint64_t ticks);
 
 /* -- sync.c -- */
 /* Queues the work on every vCPU but self and waits until none can see the old state. */

@@ -86,6 +86,7 @@ static int make_board(struct service *s, const struct init *in, struct mobo_erro
 	if (!opt.ops) {
 		return -ENODEV;
 	}
+	opt.paravirt = strcmp(in->msg->hypervisor, "none") != 0;
 	opt.page = map(in, "page", sizeof(*opt.page), true, &size, err);
 	opt.ram.base = map(in, "ram", in->msg->ram_size, true, &size, err);
 	opt.codemap = map(in, "codemap", sizeof(*opt.codemap), true, &codemap_len, err);

@@ -53,6 +53,7 @@ static void reset_cpu(struct cpu *c)
 	atomic_fetch_and(&v->req, ~(uint32_t)REQ_RESET);
 	c->board->ops->reset(v, false);
 	c->step = STEP_NO;
+	board_clock_changed(v);
 	v->apic_base = atomic_load(&c->lapic.s.apic_base);
 	v->halted = v->shutdown = false;
 	v->wait_sipi = v->index > 0;
@@ -133,6 +134,7 @@ static void take_init(struct cpu *c)
 	atomic_fetch_and(&v->req, ~(uint32_t)(REQ_INIT | REQ_NMI));
 	lapic_reset(&c->lapic, v->index, true);
 	c->board->ops->reset(v, true);
+	board_clock_changed(v);
 	v->apic_base = atomic_load(&c->lapic.s.apic_base);
 	v->halted = v->shutdown = false;
 	v->wait_sipi = !(v->apic_base & APIC_BASE_BSP);
@@ -411,6 +413,7 @@ void board_run(struct board *b)
 	pthread_mutex_lock(&b->park_lock);
 	if (b->paused) {
 		board_tsc_start(b);
+		board_clock_started(b);
 		b->paused = false;
 		atomic_store(&b->debug_stops, 0);
 		pthread_cond_broadcast(&b->park_cond);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Time. The guest's TSC is the host's plus an offset, frozen while the machine is paused. Timers
+ * Time. The guest's TSC is the host's plus an offset, frozen while the machine is paused and
+ * in step with virtual time over pauses. Timers
  * are deadlines in virtual time; a vCPU that runs learns of its next one by a POSIX timer that
  * signals its thread, set only when it must ring earlier than it is going to. One that sleeps
  * passes the deadline to the futex.
@@ -10,33 +11,63 @@
 
 #include "exits/board_internal.h"
 
-void board_time_init(struct board *b)
-{
-	uint64_t t0, t1, tsc0, tsc1;
+struct moment {
+	uint64_t tsc, mono_ns;
+};
 
-	/* 20 ms give the frequency to a few ppm; the guest calibrates against our clocks anyway. */
-	t0 = mobo_monotonic_ns();
-	tsc0 = __rdtsc();
-	nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
-	t1 = mobo_monotonic_ns();
-	tsc1 = __rdtsc();
-	b->tsc_hz = (uint64_t)((unsigned __int128)(tsc1 - tsc0) * 1000000000 / (t1 - t0));
-	b->tsc_frozen = 0;
+/* The TSC and CLOCK_MONOTONIC of one moment: of some tries that which took the least time. */
+static struct moment sample(void)
+{
+	struct moment best = {0};
+	uint64_t least = UINT64_MAX;
+
+	for (unsigned i = 0; i < 32; i++) {
+		uint64_t before = __rdtsc(), mono = mobo_monotonic_ns(), after = __rdtsc();
+
+		if (after - before < least) {
+			least = after - before;
+			best = (struct moment){before + least / 2, mono};
+		}
+	}
+	return best;
 }
 
-/* All vCPUs are parked during start and stop. */
+void board_time_init(struct board *b)
+{
+	struct moment first = sample(), last;
+
+	/* Samples good to some 20 ns give the frequency to a few ppm in 20 ms. */
+	nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+	last = sample();
+	b->tsc_hz = (uint64_t)((unsigned __int128)(last.tsc - first.tsc) * 1000000000 /
+			       (last.mono_ns - first.mono_ns));
+	MOBO_ASSERT(b->tsc_hz > 0);
+	b->tsc_frozen = 0;
+	b->tsc_frozen_ns = board_now_ns(b);
+}
+
+/*
+ * All vCPUs are parked during start and stop. What virtual time has gone on meanwhile, because the
+ * clock stops after the CPUs and starts before them, the TSC makes up for.
+ */
 void board_tsc_start(struct board *b)
 {
-	if (!atomic_load(&b->tsc_running)) {
-		atomic_store(&b->tsc_offset, b->tsc_frozen - __rdtsc());
-		atomic_store(&b->tsc_running, true);
+	uint64_t now = board_now_ns(b), missed;
+
+	if (atomic_load(&b->tsc_running)) {
+		return;
 	}
+	missed = now > b->tsc_frozen_ns ? now - b->tsc_frozen_ns : 0;
+	b->tsc_frozen += (uint64_t)((unsigned __int128)missed * b->tsc_hz / 1000000000);
+	atomic_store(&b->tsc_offset, b->tsc_frozen - __rdtsc());
+	atomic_store(&b->tsc_running, true);
 }
 
 void board_tsc_stop(struct board *b)
 {
 	if (atomic_load(&b->tsc_running)) {
 		b->tsc_frozen = board_tsc(b);
+		b->tsc_frozen_ns = board_now_ns(b);
 		atomic_store(&b->tsc_running, false);
 	}
 }

@@ -120,6 +120,8 @@ void lapic_cr8_write(struct lapic *l, unsigned val);
 
 /* Next timer expiry in virtual ns; UINT64_MAX: none. */
 uint64_t lapic_deadline(const struct lapic *l);
+/* The guest's TSC jumped: a TSC deadline is as far away as it now says. */
+void lapic_timer_tsc_moved(struct lapic *l);
 /* Time has come to now_ns: fires what is due. */
 void lapic_expire(struct lapic *l, uint64_t now_ns);
 

@@ -115,6 +115,13 @@ void lapic_timer_set_deadline(struct lapic *l, uint64_t tsc)
 	}
 }
 
+void lapic_timer_tsc_moved(struct lapic *l)
+{
+	if (mode(l) == LVT_TIMER_DEADLINE && l->s.tsc_deadline) {
+		arm_deadline(l);
+	}
+}
+
 uint64_t lapic_deadline(const struct lapic *l)
 {
 	return l->s.timer_next_ns;
