@@ -219,12 +219,60 @@ static inline uint64_t tlb_empty(unsigned slot)
 
 struct mmu_tlb {
 	struct tlb_entry e[TLB_SIZE];
-	uint64_t x_gpa[TLB_SIZE]; /* guest-physical page of e[i], where e[i].x is filled */
+	uint64_t x_gpa[TLB_SIZE]; /* guest-physical page of e[i], where it has a tag */
 	/*
 	 * What e[i].x and x_gpa[i] say together as one word for translated code to compare: the
 	 * number the translator has given this pair of pages, or 0. See translate/cache.h.
 	 */
 	uint32_t x_id[TLB_SIZE];
+};
+
+/* What the TLB holds in one slot, or held for another PCID; mmu/tlb.h. */
+struct mmu_fill {
+	uint64_t lin; /* of the page; enum fill_bits in bits 11:0 */
+	uint64_t page, gpa;
+};
+
+enum { MMU_PCIDS = 8, MMU_FILLS = 8192 };
+
+/* The fills of one PCID, or of global pages. */
+struct mmu_set {
+	bool used;
+	uint16_t pcid;
+	uint32_t n;
+	uint64_t walk_gen; /* of its entries in mmu_cache.walk */
+	uint64_t left_at;  /* ascending: when it was last switched away from */
+	struct mmu_fill fill[MMU_FILLS];
+};
+
+/* Where a walk can begin: an entry of a paging-structure cache; mmu/walk.c. */
+struct mmu_walk_entry {
+	uint64_t region; /* lin >> 21, or >> 22 in 32-bit paging */
+	uint64_t gen;	 /* good while it is the current PCID's, or that of global pages */
+	uint64_t base;	 /* host address of the page table, or guest-physical of a large page */
+	uint64_t rights; /* enum walk_rights: the AND over the levels so far */
+};
+
+enum { MMU_WALKS = 128, MMU_RAM_RUNS = 3 };
+
+/* The MMU's own: what it caches beside the TLB, and what it knows of the TLB's slots. */
+struct mmu_cache {
+	struct mmu_set *local; /* of the current PCID: one of pcid[] */
+	struct mmu_set pcid[MMU_PCIDS];
+	struct mmu_set global;
+	/* By slot and context: the index of the slot's fill in local and in global, if that one's
+	 * address says so. */
+	uint16_t at_local[N_MMU_CTX * TLB_SIZE], at_global[N_MMU_CTX * TLB_SIZE];
+	/* Sets by hash, which may say yes too often: large pages filled, by 2 MB and by 1 GB;
+	 * pages with a w tag in any fill, by host address. */
+	uint64_t large_2m[8], large_1g, stores[256];
+	uint64_t walk_gen_global, last_gen; /* never 0 */
+	uint64_t last_left;
+	struct mmu_walk_entry walk[MMU_WALKS];
+	struct {
+		uint64_t gpa, len;
+		uint8_t *host;
+	} ram[MMU_RAM_RUNS]; /* the last answers of board_mem_lookup() that were RAM */
 };
 
 /* What an instruction inhibits until its successor has ended. */
@@ -325,10 +373,8 @@ struct vcpu {
 	struct vcpu_debug debug;
 	jmp_buf unwind; /* back to the run loop, registers committed or not as the raiser chose */
 	struct mmu_tlb tlbs[N_MMU_CTX];
-	uint32_t tlb_epoch;   /* counts flushes: a saved translation is good while it stays */
-	uint64_t large_fills; /* set of (address >> 30) % 64 of large pages filled */
-	uint32_t n_fills;     /* TLB fills since the last flush: cost of a flush is their number */
-	uint32_t fills[8192];
+	uint32_t tlb_epoch; /* counts flushes: a saved translation is good while it stays */
+	struct mmu_cache mmu;
 };
 
 #define DELIVERING_INTERRUPT 256 /* vcpu.delivering: an interrupt of either kind, benign */

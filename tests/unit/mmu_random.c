@@ -33,6 +33,9 @@ static struct vcpu *v;
 /* What the last access raised. */
 static int raised_vector;
 static uint32_t raised_error;
+/* Translations made, and stores reported to the owner of decoded code. */
+static unsigned n_translations, n_code_written;
+static bool last_page_is_code;
 static uint64_t rng_state = 0x9e3779b97f4a7c15ull;
 
 static uint64_t rng(void)
@@ -65,11 +68,13 @@ uint64_t board_a20_mask(struct board *b)
 
 bool board_code_page(struct board *b, uint64_t gpa)
 {
-	return gpa >> 12 == RAM_PAGES - 1;
+	n_translations++;
+	return last_page_is_code && gpa >> 12 == RAM_PAGES - 1;
 }
 
 void board_code_written(struct vcpu *cpu, uint64_t gpa, unsigned len)
 {
+	n_code_written++;
 }
 
 /* Reads of I/O tell their address. */
@@ -411,6 +416,7 @@ static uint64_t *small_tables(void)
 	v->cpl = 0;
 	v->rflags = FL_1;
 	v->dr[7] = 0;
+	last_page_is_code = true;
 	mmu_flush_all(v);
 	mmu_update_context(v);
 	return pte;
@@ -469,6 +475,83 @@ static void protecting_a_page_drops_its_store_translations(void **state)
 	mmu_protect_code(v, 68 << 12);
 	assert_true(v->tlb->e[4].w != 0x4000 && v->tlb->e[5].w != 0x5000);
 	assert_true(v->tlb->e[4].r == 0x4000);
+}
+
+static void store_to_a_code_page_is_reported_and_walks_once(void **state)
+{
+	uint64_t *pte = small_tables();
+
+	pte[3] = (RAM_PAGES - 1) << 12 | 7;
+	mmu_write8(v, 0x3000, 1);
+	pte[3] = 0; /* not invalidated: what is cached may be used */
+	n_code_written = 0;
+	mmu_write32(v, 0x3004, 0x11223344);
+	assert_int_equal(n_code_written, 1);
+	assert_int_equal(*(uint32_t *)(board.ram + ((RAM_PAGES - 1) << 12) + 4), 0x11223344);
+	assert_null(mmu_ptr(v, 0x3000, 4, MMU_RW));
+	mmu_flush_page(v, 0x3000);
+	if (setjmp(v->unwind) == 0) {
+		mmu_write8(v, 0x3000, 1);
+		fail();
+	}
+	assert_int_equal(raised_vector, VEC_PF);
+}
+
+static void read_only_code_page_takes_no_store(void **state)
+{
+	uint64_t *pte = small_tables();
+
+	pte[3] = (RAM_PAGES - 1) << 12 | 5;
+	mmu_read8(v, 0x3000);
+	if (setjmp(v->unwind) == 0) {
+		mmu_write8(v, 0x3000, 1);
+		fail();
+	}
+	assert_int_equal(raised_error, PFERR_P | PFERR_W);
+}
+
+static void page_without_code_any_more_has_direct_stores_again(void **state)
+{
+	uint64_t *pte = small_tables();
+
+	pte[3] = (RAM_PAGES - 1) << 12 | 7;
+	mmu_write8(v, 0x3000, 1);
+	assert_true(v->tlb->e[3].w != 0x3000);
+	last_page_is_code = false;
+	mmu_write8(v, 0x3000, 1);
+	assert_true(v->tlb->e[3].w == 0x3000);
+}
+
+static void page_fault_drops_what_its_page_had_cached(void **state)
+{
+	uint64_t *pte = small_tables();
+
+	mmu_read8(v, 0x2000);
+	pte[2] = 0;
+	if (setjmp(v->unwind) == 0) {
+		mmu_write8(v, 0x2000, 1);
+		fail();
+	}
+	raised_vector = -1;
+	if (setjmp(v->unwind) == 0) {
+		mmu_read8(v, 0x2000);
+		fail();
+	}
+	assert_int_equal(raised_vector, VEC_PF);
+}
+
+static void invlpg_of_any_page_drops_cached_tables(void **state)
+{
+	small_tables();
+	mmu_read8(v, 0x2000);
+	*(uint64_t *)(board.ram + 0x3000) = 0;
+	mmu_flush_page(v, 0x7000000);
+	mmu_read8(v, 0x2000);
+	if (setjmp(v->unwind) == 0) {
+		mmu_read8(v, 0x3000);
+		fail();
+	}
+	assert_int_equal(raised_vector, VEC_PF);
 }
 
 static void invlpg_drops_every_piece_of_a_large_page(void **state)
@@ -574,6 +657,276 @@ static void empty_slots_match_no_address(void **state)
 	}
 }
 
+/* -- PCIDs -- */
+
+/*
+ * Address spaces of long mode, space n under PCID n + 1. Linear memory of each: 16 small pages from
+ * 0, a large page at 2 MB, 16 global pages from 4 MB, a global large page at 6 MB; large pages are
+ * read-only pages 0 to 511. There are two page tables for the small pages, changed by their PDE.
+ */
+enum {
+	SPACES = 12,
+	SMALL = 16,
+	SPACE_PAGES = 5, /* PML4, PDPT, PD, page table 0, page table 1 */
+	FIRST_SPACE = 16,
+	GLOBAL_TABLE = 15,
+	FIRST_DATA = 128,
+};
+
+static unsigned current_space;
+
+static uint64_t *space_page(unsigned n, unsigned k)
+{
+	return (uint64_t *)(board.ram + ((FIRST_SPACE + n * SPACE_PAGES + k) << 12));
+}
+
+static uint64_t page_gpa(const uint64_t *table)
+{
+	return (uint64_t)((const uint8_t *)table - board.ram);
+}
+
+/* What software stores: both memories get it. */
+static void poke(uint64_t *at, uint64_t val)
+{
+	*at = val;
+	memcpy(board.copy + page_gpa(at), &val, 8);
+}
+
+static uint64_t random_leaf(void)
+{
+	uint64_t e = (FIRST_DATA + rng() % (RAM_PAGES - 1 - FIRST_DATA)) << 12;
+
+	return e | (chance(90) ? 1 : 0) | (chance(70) ? 2 : 0) | (chance(80) ? 4 : 0) |
+	       (rng() & 0x60) | (chance(20) ? PTE_NX : 0);
+}
+
+static uint64_t random_large(void)
+{
+	return 0x81 | (rng() & 0x64) | (chance(20) ? PTE_NX : 0);
+}
+
+static void make_spaces(void)
+{
+	uint64_t *global = (uint64_t *)(board.ram + (GLOBAL_TABLE << 12));
+
+	small_tables();
+	for (unsigned i = FIRST_DATA << 12; i < RAM_SIZE; i += 8) {
+		uint64_t val = rng();
+
+		memcpy(board.ram + i, &val, 8);
+	}
+	for (unsigned n = 0; n < SPACES; n++) {
+		/* Accessed, where global pages lie below: another space may have walked them. */
+		space_page(n, 0)[0] = page_gpa(space_page(n, 1)) | 0x27;
+		space_page(n, 1)[0] = page_gpa(space_page(n, 2)) | 0x27;
+		space_page(n, 2)[0] = page_gpa(space_page(n, 3)) | 7;
+		space_page(n, 2)[1] = random_large();
+		space_page(n, 2)[2] = (GLOBAL_TABLE << 12) | 0x27;
+		space_page(n, 2)[3] = 0x1a5;
+		for (unsigned i = 0; i < 2 * SMALL; i++) {
+			space_page(n, 3 + i / SMALL)[i % SMALL] = random_leaf();
+		}
+	}
+	for (unsigned i = 0; i < SMALL; i++) {
+		global[i] = random_leaf() | PTE_G;
+	}
+	memcpy(board.copy, board.ram, RAM_SIZE);
+	v->cr4 |= CR4_PGE | CR4_PCIDE;
+	v->cr3 = page_gpa(space_page(0, 0)) | 1;
+	current_space = 0;
+	mmu_flush_all(v);
+}
+
+static void switch_space(unsigned n, bool keep)
+{
+	mmu_switch_pcid(v, current_space + 1, n + 1, keep);
+	v->cr3 = page_gpa(space_page(n, 0)) | (n + 1);
+	current_space = n;
+}
+
+/* One of the ways to invalidate all that is cached for a space. False: left to its next switch. */
+static bool invalidate_space(unsigned n)
+{
+	switch (rng() % 8) {
+	case 0: mmu_flush_all(v); return true;
+	case 1: mmu_flush_nonglobal(v); return true;
+	case 2 ... 5: mmu_flush_pcid(v, current_space + 1, n + 1); return true;
+	}
+	if (n == current_space) {
+		switch_space(n, false);
+		return true;
+	}
+	return false;
+}
+
+static void invalidate_page(unsigned n, uint64_t lin, bool *stale)
+{
+	if (chance(40)) {
+		*stale |= !invalidate_space(n);
+	} else if (n == current_space && chance(50)) {
+		mmu_flush_page(v, lin | (rng() & 0xfff));
+	} else {
+		mmu_flush_pcid_page(v, current_space + 1, n + 1, lin | (rng() & 0xfff));
+	}
+}
+
+static void mutate_space(bool *stale)
+{
+	uint64_t *global = (uint64_t *)(board.ram + (GLOBAL_TABLE << 12));
+	unsigned n = chance(40) ? current_space : rng() % SPACES, i = rng() % SMALL;
+
+	switch (rng() % 8) {
+	case 0: /* a global page: INVLPG drops it for all */
+		poke(&global[i], random_leaf() | PTE_G);
+		chance(80) ? mmu_flush_page(v, 0x400000 + i * 4096) : mmu_flush_all(v);
+		break;
+	case 1: /* a large page */
+		poke(&space_page(n, 2)[1], random_large());
+		invalidate_page(n, 0x200000 | (rng() & 0x1fffff), &stale[n]);
+		break;
+	case 2: /* a page table */
+		poke(&space_page(n, 2)[0], page_gpa(space_page(n, 3 + rng() % 2)) | 7);
+		stale[n] |= !invalidate_space(n);
+		break;
+	default:
+		i = rng() % SMALL;
+		poke(&space_page(n, 3)[i], random_leaf());
+		poke(&space_page(n, 4)[i], random_leaf());
+		invalidate_page(n, i * 4096, &stale[n]);
+	}
+}
+
+static uint64_t space_lin(void)
+{
+	uint64_t lin = (rng() % 4) << 21 | rng() % SMALL << 12 | (rng() & 0xff8);
+
+	return lin & 0x200000 ? lin | (rng() & 0x1ff) << 12 : lin;
+}
+
+static void random_pcids_match_the_reference(void **state)
+{
+	for (unsigned round = 0; round < 60; round++) {
+		bool stale[SPACES] = {false};
+
+		make_spaces();
+		last_page_is_code = false;
+		for (unsigned i = 0; i < 4000; i++) {
+			unsigned what = rng() % 100;
+
+			if (what < 10) {
+				unsigned n = chance(70) ? rng() % 4 : rng() % SPACES;
+
+				switch_space(n, !stale[n] && chance(85));
+				stale[n] = false;
+			} else if (what < 15) {
+				random_privilege();
+			} else if (what < 25) {
+				mutate_space(stale);
+			} else {
+				check_access(space_lin(), 1u << rng() % 3, chance(50) ? 8 : 1);
+			}
+		}
+		assert_memory_equal(board.ram, board.copy, RAM_SIZE);
+	}
+}
+
+/* Spaces 0 and 1 with all small pages present, writable and touched by reads; 0 is current. */
+static void touch_two_spaces(void)
+{
+	make_spaces();
+	for (unsigned n = 2; n-- > 0;) {
+		switch_space(n, false);
+		for (unsigned i = 0; i < SMALL; i++) {
+			poke(&space_page(n, 3)[i], (FIRST_DATA + n * SMALL + i) << 12 | 0x67);
+			mmu_read8(v, i << 12);
+		}
+	}
+}
+
+static unsigned translations_to_touch(void)
+{
+	n_translations = 0;
+	for (unsigned i = 0; i < SMALL; i++) {
+		mmu_write8(v, i << 12, 1);
+	}
+	return n_translations;
+}
+
+static void switch_that_keeps_costs_no_walk(void **state)
+{
+	touch_two_spaces();
+	switch_space(1, true);
+	assert_int_equal(translations_to_touch(), 0);
+	assert_true(v->tlb->e[3].page == (uintptr_t)board.ram + ((FIRST_DATA + SMALL + 3) << 12));
+	switch_space(0, true);
+	assert_int_equal(translations_to_touch(), 0);
+	assert_true(v->tlb->e[3].page == (uintptr_t)board.ram + ((FIRST_DATA + 3) << 12));
+}
+
+static void switch_that_flushes_drops_only_the_new_pcid(void **state)
+{
+	touch_two_spaces();
+	switch_space(1, false);
+	assert_int_equal(translations_to_touch(), SMALL);
+	switch_space(0, true);
+	assert_int_equal(translations_to_touch(), 0);
+}
+
+static void invpcid_of_one_pcid_leaves_the_others(void **state)
+{
+	touch_two_spaces();
+	mmu_flush_pcid(v, 1, 2);
+	assert_int_equal(translations_to_touch(), 0);
+	switch_space(1, true);
+	assert_int_equal(translations_to_touch(), SMALL);
+	mmu_flush_pcid_page(v, 2, 1, 0x3123);
+	switch_space(0, true);
+	assert_int_equal(translations_to_touch(), 1);
+}
+
+static void flushes_of_all_pcids_reach_what_is_put_away(void **state)
+{
+	touch_two_spaces();
+	mmu_flush_nonglobal(v);
+	switch_space(1, true);
+	assert_int_equal(translations_to_touch(), SMALL);
+	mmu_flush_all(v);
+	switch_space(0, true);
+	assert_int_equal(translations_to_touch(), SMALL);
+}
+
+static void protecting_a_page_drops_stores_put_away(void **state)
+{
+	touch_two_spaces();
+	mmu_protect_code(v, (FIRST_DATA + SMALL + 5) << 12);
+	switch_space(1, true);
+	assert_true(v->tlb->e[5].w != 0x5000 && v->tlb->e[5].r == 0x5000);
+	assert_true(v->tlb->e[6].w == 0x6000);
+}
+
+static void more_fills_than_a_set_holds_keep_the_latest(void **state)
+{
+	uint64_t *pd;
+
+	make_spaces();
+	pd = space_page(0, 2);
+	for (unsigned i = 1; i < 4; i++) {
+		poke(&pd[i], 0x85);
+		for (unsigned k = 0; k < 512; k++) {
+			mmu_read8(v, (uint64_t)i << 21 | k << 12);
+		}
+	}
+	switch_space(1, true);
+	switch_space(0, true);
+	n_translations = 0;
+	for (unsigned k = 0; k < 512; k++) {
+		mmu_read8(v, 3ull << 21 | k << 12);
+	}
+	assert_int_equal(n_translations, 0);
+	mmu_read8(v, 1 << 21);
+	assert_int_equal(n_translations, 1);
+}
+
 static int set_up(void **state)
 {
 	v = aligned_alloc(64, (sizeof(*v) + 63) & ~(size_t)63);
@@ -601,12 +954,24 @@ int main(void)
 		cmocka_unit_test(first_store_after_load_sets_dirty),
 		cmocka_unit_test(code_page_has_no_store_pointer),
 		cmocka_unit_test(protecting_a_page_drops_its_store_translations),
+		cmocka_unit_test(store_to_a_code_page_is_reported_and_walks_once),
+		cmocka_unit_test(read_only_code_page_takes_no_store),
+		cmocka_unit_test(page_without_code_any_more_has_direct_stores_again),
+		cmocka_unit_test(page_fault_drops_what_its_page_had_cached),
+		cmocka_unit_test(invlpg_of_any_page_drops_cached_tables),
 		cmocka_unit_test(invlpg_drops_every_piece_of_a_large_page),
 		cmocka_unit_test(global_pages_survive_a_cr3_load),
 		cmocka_unit_test(watched_store_is_noted_and_others_are_not),
 		cmocka_unit_test(alignment_check_needs_ring_3_am_and_ac),
 		cmocka_unit_test(implicit_access_ignores_ac_under_smap),
 		cmocka_unit_test(empty_slots_match_no_address),
+		cmocka_unit_test(random_pcids_match_the_reference),
+		cmocka_unit_test(switch_that_keeps_costs_no_walk),
+		cmocka_unit_test(switch_that_flushes_drops_only_the_new_pcid),
+		cmocka_unit_test(invpcid_of_one_pcid_leaves_the_others),
+		cmocka_unit_test(flushes_of_all_pcids_reach_what_is_put_away),
+		cmocka_unit_test(protecting_a_page_drops_stores_put_away),
+		cmocka_unit_test(more_fills_than_a_set_holds_keep_the_latest),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -58,10 +58,9 @@ bool control_set_cr0(struct vcpu *v, uint64_t val)
 
 bool control_set_cr3(struct vcpu *v, uint64_t val)
 {
-	bool keep = false;
+	bool pcide = v->cr4 & CR4_PCIDE, keep = pcide && (val & CR3_NOFLUSH);
 
-	if (v->cr4 & CR4_PCIDE) {
-		keep = (val & CR3_NOFLUSH) && (val & ~CR3_NOFLUSH) == v->cr3;
+	if (pcide) {
 		val &= ~CR3_NOFLUSH;
 	}
 	if (v->efer & EFER_LMA) {
@@ -74,10 +73,12 @@ bool control_set_cr3(struct vcpu *v, uint64_t val)
 	if (mmu_is_pae(v->cr0, v->cr4, v->efer) && !mmu_load_pdptes(v, val)) {
 		return false;
 	}
-	v->cr3 = val;
-	if (!keep) {
+	if (pcide) {
+		mmu_switch_pcid(v, v->cr3 & CR3_PCID, val & CR3_PCID, keep);
+	} else {
 		mmu_flush_nonglobal(v);
 	}
+	v->cr3 = val;
 	return true;
 }
 
@@ -279,6 +280,7 @@ static const struct insn *invlpg(struct vcpu *v, const struct insn *i)
 static const struct insn *invpcid(struct vcpu *v, const struct insn *i)
 {
 	uint64_t type = in_64bit(v) ? v->gpr[i->reg] : (uint32_t)v->gpr[i->reg];
+	unsigned current = v->cr4 & CR4_PCIDE ? v->cr3 & CR3_PCID : 0;
 	uint64_t lin, pcid, gva;
 
 	v->insn = i;
@@ -292,8 +294,8 @@ static const struct insn *invpcid(struct vcpu *v, const struct insn *i)
 		raise_error(v, VEC_GP, 0);
 	}
 	switch (type) {
-	case 0: mmu_flush_page(v, gva); break;
-	case 1:
+	case 0: mmu_flush_pcid_page(v, current, pcid & CR3_PCID, gva); break;
+	case 1: mmu_flush_pcid(v, current, pcid & CR3_PCID); break;
 	case 3: mmu_flush_nonglobal(v); break;
 	case 2: mmu_flush_all(v); break;
 	}

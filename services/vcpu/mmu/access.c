@@ -77,14 +77,37 @@ static _Noreturn void raise_noncanonical(struct vcpu *v, uint64_t lin)
 static void resolve(struct vcpu *v, const struct walk *w, struct tlb_page *p)
 {
 	uint64_t gpa = w->gpa & ~0xfffull & board_a20_mask(v->board);
-	struct mem_run run = board_mem_lookup(v->board, gpa);
 
 	p->gpa = gpa;
-	p->r = run.r != NULL ? run.r + (gpa - run.gpa) : NULL;
-	p->w = run.w != NULL ? run.w + (gpa - run.gpa) : NULL;
+	p->r = p->w = ram_host(v, gpa);
+	if (p->r == NULL) {
+		struct mem_run run = board_mem_lookup(v->board, gpa);
+
+		p->r = run.r != NULL ? run.r + (gpa - run.gpa) : NULL;
+		p->w = run.w != NULL ? run.w + (gpa - run.gpa) : NULL;
+	}
 	p->code = p->w != NULL && board_code_page(v->board, gpa);
 	p->global = w->global;
 	p->shift = w->shift;
+}
+
+/* Which sides of the slot a walked page may fill for data accesses. */
+static void allow_data(struct vcpu *v, uint64_t lin, enum mmu_ctx ctx, const struct walk *w,
+		       struct tlb_page *p)
+{
+	bool armed = (v->dr[7] & 0xff) || v->debug.n_data;
+	bool watch_w = armed && watch_page(v, lin, true);
+	bool watch_r = armed && watch_page(v, lin, false), stores;
+
+	p->watched = watch_w || watch_r;
+	if (ctx == MMU_USER_ALIGN) {
+		return;
+	}
+	p->tag_r = p->r != NULL && !watch_r;
+	stores = p->w != NULL && p->w == p->r && !watch_w && w->dirty &&
+		 mmu_walk_permits(v, w, MMU_W, ctx);
+	p->tag_w = stores && !p->code;
+	p->store_code = stores && p->code;
 }
 
 /* Translates the page of lin for an access, raising its faults, and fills the TLB where allowed. */
@@ -100,27 +123,35 @@ static void translate(struct vcpu *v, uint64_t lin, enum mmu_access acc, enum mm
 	}
 	code = mmu_walk(v, lin, write ? MMU_W : acc, ctx, &w);
 	if (code != WALK_OK) {
+		tlb_drop_page(v, lin);
 		raise_page_fault(v, lin, (uint32_t)code);
 	}
 	resolve(v, &w, p);
-	p->tag_r = p->tag_w = false;
+	p->tag_r = p->tag_w = p->store_code = p->watched = false;
 	p->tag_x = (acc & MMU_X) && p->r != NULL;
-	p->watched = false;
 	if (!(acc & MMU_X)) {
-		bool armed = (v->dr[7] & 0xff) || v->debug.n_data;
-		bool watch_w = armed && watch_page(v, lin, true);
-		bool watch_r = armed && watch_page(v, lin, false);
-
-		p->watched = watch_w || watch_r;
-		if (ctx != MMU_USER_ALIGN) {
-			p->tag_r = p->r != NULL && !watch_r;
-			p->tag_w = p->w != NULL && p->w == p->r && !watch_w && !p->code &&
-				   w.dirty && mmu_walk_permits(v, &w, MMU_W, ctx);
-		}
+		allow_data(v, lin, ctx, &w, p);
 	}
 	if (p->tag_r || p->tag_w || p->tag_x) {
 		tlb_fill(v, ctx, lin, p);
 	}
+}
+
+/*
+ * The guest-physical address of lin when stores to its page need no walk, yet are not direct for
+ * the decoded code there. False: translate() knows.
+ */
+static bool code_store(struct vcpu *v, uint64_t lin, unsigned size, enum mmu_ctx ctx, uint64_t *gpa)
+{
+	unsigned slot = tlb_slot(lin);
+	const struct tlb_entry *e = &v->tlbs[ctx].e[slot];
+	uint64_t off = lin ^ e->r;
+
+	if (off > 4096 - (uint64_t)size || !tlb_code_store(v, ctx, lin)) {
+		return false;
+	}
+	*gpa = v->tlbs[ctx].x_gpa[slot] + off;
+	return board_code_page(v->board, *gpa);
 }
 
 /* First byte of the page after lin's; 32-bit linear addresses wrap. */
@@ -198,22 +229,24 @@ static uint64_t page_read_whole(struct vcpu *v, const struct tlb_page *p, unsign
 	return *(const unaligned_u64 *)from;
 }
 
-static void page_write_whole(struct vcpu *v, const struct tlb_page *p, unsigned off, unsigned size,
-			     uint64_t val)
+static void store_whole(uint8_t *to, unsigned size, uint64_t val)
 {
-	uint8_t *to;
-
-	if (p->w == NULL) {
-		board_mmio_write(v, p->gpa + off, size, val);
-		return;
-	}
-	to = p->w + off;
 	switch (size) {
 	case 1: *to = (uint8_t)val; break;
 	case 2: *(unaligned_u16 *)to = (uint16_t)val; break;
 	case 4: *(unaligned_u32 *)to = (uint32_t)val; break;
 	case 8: *(unaligned_u64 *)to = val; break;
 	}
+}
+
+static void page_write_whole(struct vcpu *v, const struct tlb_page *p, unsigned off, unsigned size,
+			     uint64_t val)
+{
+	if (p->w == NULL) {
+		board_mmio_write(v, p->gpa + off, size, val);
+		return;
+	}
+	store_whole(p->w + off, size, val);
 	if (p->code) {
 		board_code_written(v, p->gpa + off, size);
 	}
@@ -282,7 +315,15 @@ static uint64_t read_ctx(struct vcpu *v, uint64_t lin, unsigned size, enum mmu_c
 static void write_ctx(struct vcpu *v, uint64_t lin, unsigned size, uint64_t val, enum mmu_ctx ctx)
 {
 	struct tlb_page p;
+	uint64_t gpa;
 
+	if (code_store(v, lin, size, ctx, &gpa)) {
+		const struct tlb_entry *e = &v->tlbs[ctx].e[tlb_slot(lin)];
+
+		store_whole((uint8_t *)(e->page + (lin & 0xfff)), size, val);
+		board_code_written(v, gpa, size);
+		return;
+	}
 	if ((lin & 0xfff) + size > 4096) {
 		if (ctx == MMU_USER_ALIGN) {
 			mmu_probe(v, lin, size, MMU_W);
@@ -313,8 +354,9 @@ void *mmu_ptr_slow(struct vcpu *v, uint64_t lin, unsigned size, enum mmu_access 
 {
 	enum mmu_ctx ctx = current_ctx(v);
 	struct tlb_page p;
+	uint64_t gpa;
 
-	if ((lin & 0xfff) + size > 4096) {
+	if ((lin & 0xfff) + size > 4096 || ((acc & MMU_W) && code_store(v, lin, size, ctx, &gpa))) {
 		return NULL;
 	}
 	translate(v, lin, acc, ctx, &p);
@@ -355,8 +397,10 @@ void mmu_probe(struct vcpu *v, uint64_t lin, unsigned len, enum mmu_access acc)
 {
 	const struct tlb_entry *e = &v->tlb->e[tlb_slot(lin)];
 	struct tlb_page p;
+	uint64_t gpa;
 
-	if (len == 0 || (lin ^ (acc & MMU_W ? e->w : e->r)) <= 4096 - (uint64_t)len) {
+	if (len == 0 || (lin ^ (acc & MMU_W ? e->w : e->r)) <= 4096 - (uint64_t)len ||
+	    ((acc & MMU_W) && code_store(v, lin, len, current_ctx(v), &gpa))) {
 		return;
 	}
 	translate(v, lin, acc, current_ctx(v), &p);

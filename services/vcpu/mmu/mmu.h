@@ -108,10 +108,21 @@ const uint8_t *mmu_fetch(struct vcpu *v, uint64_t lin, unsigned *n, uint64_t *gp
 /* Translates without side effects, for debuggers. Returns 0 or -EFAULT. */
 int mmu_translate_debug(struct vcpu *v, uint64_t lin, uint64_t *gpa);
 
-/* Drop cached translations: all; all but global pages; those of one page (INVLPG). */
+/*
+ * Drop cached translations, of all PCIDs: all; all but global pages. And of the current PCID and
+ * global pages: those of one page and all that lead there (INVLPG). SDM vol. 3, 4.10.4.1.
+ */
 void mmu_flush_all(struct vcpu *v);
 void mmu_flush_nonglobal(struct vcpu *v);
 void mmu_flush_page(struct vcpu *v, uint64_t lin);
+/*
+ * A load of CR3 under CR4.PCIDE: what was cached for PCID `from` is put away. `keep`: what was put
+ * away for `to` is good again; else what is cached for it is dropped. Global pages stay.
+ */
+void mmu_switch_pcid(struct vcpu *v, unsigned from, unsigned to, bool keep);
+/* INVPCID: drop what is cached for a PCID, or for one page of it, but global pages. */
+void mmu_flush_pcid(struct vcpu *v, unsigned current, unsigned pcid);
+void mmu_flush_pcid_page(struct vcpu *v, unsigned current, unsigned pcid, uint64_t lin);
 /* Drop write permission for a guest-physical page: it now holds decoded code. */
 void mmu_protect_code(struct vcpu *v, uint64_t gpa);
 /* CPL, EFLAGS.AC, CR0.WP, CR4.SMAP ... changed: choose v->tlb and flush what must be flushed. */

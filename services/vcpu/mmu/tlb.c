@@ -2,43 +2,16 @@
 /*
  * The translation caches and their flushes. Intel SDM volume 3, 4.10.
  *
- * vcpu.fills lists the slots filled since the last flush, so that a flush costs what was filled.
- * Large pages are cached by the 4 KB piece; INVLPG of one finds its other pieces in the list.
- * PCIDs are not told apart: a load of CR3 that switches them flushes all but global pages, which
- * the architecture allows.
+ * The TLB holds what is cached for the current PCID and for global pages. Two sets list the slots
+ * filled for either, so that a flush costs what was filled; pcid.c keeps the sets of other PCIDs.
+ * A fill whose slot went to a page of the other sort has no tags. Large pages are cached by the
+ * 4 KB piece; INVLPG of one finds its other pieces in the sets.
  */
 #include "mmu/tlb.h"
 
-#include "exits/board.h"
-
-/* One word of vcpu.fills. */
-enum {
-	FILL_SLOT = TLB_SIZE - 1,
-	FILL_CTX_SHIFT = TLB_BITS,	 /* 2 bits */
-	FILL_SHIFT_SHIFT = TLB_BITS + 2, /* log2 of the page size, 5 bits */
-	N_FILLS = sizeof(((struct vcpu *)0)->fills) / sizeof(uint32_t),
-};
-#define FILL_GLOBAL (1u << 31)
-
-/* Large pages by the GB they lie in, so that INVLPG elsewhere need not look for them. */
-static uint64_t large_bit(uint64_t lin)
-{
-	return 1ull << (lin >> 30 & 63);
-}
-
-static void slot_clear(struct mmu_tlb *t, unsigned slot)
-{
-	t->e[slot].r = t->e[slot].w = t->e[slot].x = tlb_empty(slot);
-	t->x_id[slot] = 0;
-}
-
-static struct mmu_tlb *fill_tlb(struct vcpu *v, uint32_t fill)
-{
-	return &v->tlbs[fill >> FILL_CTX_SHIFT & 3];
-}
-
 void mmu_init(struct vcpu *v)
 {
+	struct mmu_cache *m = &v->mmu;
 	unsigned ctx, slot;
 
 	for (ctx = 0; ctx < N_MMU_CTX; ctx++) {
@@ -46,68 +19,135 @@ void mmu_init(struct vcpu *v)
 			slot_clear(&v->tlbs[ctx], slot);
 		}
 	}
-	v->n_fills = 0;
-	v->large_fills = 0;
-	v->tlb_epoch++;
+	m->local = &m->pcid[0];
+	m->local->n = m->global.n = 0;
+	mmu_flush_all(v);
 	v->tlb = &v->tlbs[MMU_SUPER];
+}
+
+static void set_flush(struct vcpu *v, struct mmu_set *s)
+{
+	uint32_t n = s->n;
+
+	for (uint32_t i = 0; i < n; i++) {
+		uint64_t fill = s->fill[i].lin;
+
+		if (fill & FILL_TAGS) {
+			slot_clear(&v->tlbs[fill_ctx(fill)], tlb_slot(fill));
+		}
+	}
+	s->n = 0;
+}
+
+/* What is kept for the other PCIDs. */
+static void forget_others(struct mmu_cache *m)
+{
+	for (unsigned i = 0; i < MMU_PCIDS; i++) {
+		m->pcid[i].used = &m->pcid[i] == m->local;
+	}
+}
+
+static void flush_global(struct vcpu *v)
+{
+	set_flush(v, &v->mmu.global);
+	v->mmu.walk_gen_global = new_gen(&v->mmu);
+	v->tlb_epoch++;
+}
+
+void tlb_flush_local(struct vcpu *v)
+{
+	set_flush(v, v->mmu.local);
+	v->mmu.local->walk_gen = new_gen(&v->mmu);
+	v->tlb_epoch++;
 }
 
 void mmu_flush_all(struct vcpu *v)
 {
-	uint32_t i;
+	struct mmu_cache *m = &v->mmu;
 
-	for (i = 0; i < v->n_fills; i++) {
-		slot_clear(fill_tlb(v, v->fills[i]), v->fills[i] & FILL_SLOT);
-	}
-	v->n_fills = 0;
-	v->large_fills = 0;
-	v->tlb_epoch++;
+	tlb_flush_local(v);
+	flush_global(v);
+	forget_others(m);
+	memset(m->stores, 0, sizeof(m->stores));
+	memset(m->large_2m, 0, sizeof(m->large_2m));
+	m->large_1g = 0;
+	memset(m->ram, 0, sizeof(m->ram));
 }
 
 void mmu_flush_nonglobal(struct vcpu *v)
 {
-	uint32_t i, kept = 0;
-
-	for (i = 0; i < v->n_fills; i++) {
-		if (!(v->fills[i] & FILL_GLOBAL)) {
-			slot_clear(fill_tlb(v, v->fills[i]), v->fills[i] & FILL_SLOT);
-		}
-	}
-	for (i = 0; i < v->n_fills; i++) {
-		if (v->fills[i] & FILL_GLOBAL) {
-			v->fills[kept++] = v->fills[i];
-		}
-	}
-	v->n_fills = kept;
-	v->tlb_epoch++;
+	tlb_flush_local(v);
+	forget_others(&v->mmu);
 }
 
-static bool same_page(uint64_t tag, unsigned slot, uint64_t lin, unsigned shift)
+/* Drops all pieces of the large page that lin lies in, and looks which large pages are left. */
+static void drop_large(struct vcpu *v, struct mmu_set *s, uint64_t lin)
 {
-	return tag != tlb_empty(slot) && (tag ^ lin) >> shift == 0;
+	for (uint32_t i = 0; i < s->n; i++) {
+		uint64_t fill = s->fill[i].lin;
+
+		if (!(fill & FILL_SIZE) || !(fill & FILL_TAGS)) {
+			continue;
+		}
+		if (fill_has(fill, lin)) {
+			slot_clear(&v->tlbs[fill_ctx(fill)], tlb_slot(fill));
+			s->fill[i].lin &= ~(uint64_t)FILL_TAGS;
+		} else {
+			large_add(&v->mmu, fill);
+		}
+	}
+}
+
+void tlb_drop_page(struct vcpu *v, uint64_t lin)
+{
+	struct mmu_cache *m = &v->mmu;
+	unsigned slot = tlb_slot(lin);
+
+	for (unsigned ctx = 0; ctx < N_MMU_CTX; ctx++) {
+		const struct tlb_entry *e = &v->tlbs[ctx].e[slot];
+
+		if (e->r != tlb_empty(slot) || e->w != tlb_empty(slot) || e->x != tlb_empty(slot)) {
+			slot_clear(&v->tlbs[ctx], slot);
+			fill_untag(m->local, m->at_local, slot_id(slot, ctx));
+			fill_untag(&m->global, m->at_global, slot_id(slot, ctx));
+		}
+	}
+	v->tlb_epoch++;
 }
 
 void mmu_flush_page(struct vcpu *v, uint64_t lin)
 {
-	unsigned ctx, slot = tlb_slot(lin);
-	uint32_t i;
+	struct mmu_cache *m = &v->mmu;
 
-	for (ctx = 0; ctx < N_MMU_CTX; ctx++) {
-		slot_clear(&v->tlbs[ctx], slot);
+	tlb_drop_page(v, lin);
+	m->local->walk_gen = new_gen(m);
+	m->walk_gen_global = new_gen(m);
+	if (large_maybe(m, lin)) {
+		memset(m->large_2m, 0, sizeof(m->large_2m));
+		m->large_1g = 0;
+		drop_large(v, m->local, lin);
+		drop_large(v, &m->global, lin);
 	}
-	v->tlb_epoch++;
-	if (!(v->large_fills & large_bit(lin))) {
-		return;
-	}
-	for (i = 0; i < v->n_fills; i++) {
-		unsigned shift = v->fills[i] >> FILL_SHIFT_SHIFT & 31;
-		struct mmu_tlb *t = fill_tlb(v, v->fills[i]);
+}
 
-		slot = v->fills[i] & FILL_SLOT;
-		if (shift != 12 && (same_page(t->e[slot].r, slot, lin, shift) ||
-				    same_page(t->e[slot].w, slot, lin, shift) ||
-				    same_page(t->e[slot].x, slot, lin, shift))) {
-			slot_clear(t, slot);
+/* Drops stores to a host page from a set, `in_tlb`: and from the TLB; notes what stores stay. */
+static void set_protect(struct vcpu *v, struct mmu_set *s, bool in_tlb, uint64_t page)
+{
+	for (uint32_t i = 0; i < s->n; i++) {
+		struct mmu_fill *f = &s->fill[i];
+
+		if (!(f->lin & FILL_W)) {
+			continue;
+		}
+		if (f->page != page) {
+			stores_add(&v->mmu, f->page);
+			continue;
+		}
+		f->lin = (f->lin & ~(uint64_t)FILL_W) | FILL_CODE;
+		if (in_tlb) {
+			unsigned slot = tlb_slot(f->lin);
+
+			v->tlbs[fill_ctx(f->lin)].e[slot].w = tlb_empty(slot);
 		}
 	}
 }
@@ -115,57 +155,107 @@ void mmu_flush_page(struct vcpu *v, uint64_t lin)
 void mmu_protect_code(struct vcpu *v, uint64_t gpa)
 {
 	struct mem_run run = board_mem_lookup(v->board, gpa & ~0xfffull);
-	uint64_t host;
-	uint32_t i;
+	struct mmu_cache *m = &v->mmu;
+	uint64_t page;
+	unsigned bit;
 
 	if (run.w == NULL) {
 		return;
 	}
-	host = (uint64_t)(uintptr_t)(run.w + ((gpa & ~0xfffull) - run.gpa));
-	for (i = 0; i < v->n_fills; i++) {
-		unsigned slot = v->fills[i] & FILL_SLOT;
-		struct tlb_entry *e = &fill_tlb(v, v->fills[i])->e[slot];
-
-		if (e->page == host) {
-			e->w = tlb_empty(slot);
+	page = (uint64_t)(uintptr_t)(run.w + ((gpa & ~0xfffull) - run.gpa));
+	bit = store_bit(page);
+	if (!(m->stores[bit >> 6] >> (bit & 63) & 1)) {
+		return;
+	}
+	memset(m->stores, 0, sizeof(m->stores));
+	for (unsigned i = 0; i < MMU_PCIDS; i++) {
+		if (m->pcid[i].used) {
+			set_protect(v, &m->pcid[i], &m->pcid[i] == m->local, page);
 		}
 	}
+	set_protect(v, &m->global, true, page);
+}
+
+/* The slot's fill in the set it belongs to, made now if need be. */
+static struct mmu_fill *fill_get(struct vcpu *v, unsigned id, bool global)
+{
+	struct mmu_cache *m = &v->mmu;
+	struct mmu_set *s = global ? &m->global : m->local;
+	uint16_t *at = global ? m->at_global : m->at_local;
+	struct mmu_fill *f = set_fill(s, at, id);
+
+	if (f) {
+		return f;
+	}
+	if (s->n == MMU_FILLS) {
+		global ? flush_global(v) : tlb_flush_local(v);
+	}
+	at[id] = (uint16_t)s->n;
+	f = &s->fill[s->n++];
+	f->lin = 0;
+	return f;
 }
 
 void tlb_fill(struct vcpu *v, enum mmu_ctx ctx, uint64_t lin, const struct tlb_page *p)
 {
-	unsigned slot = tlb_slot(lin);
-	uint64_t tag = lin & ~0xfffull;
+	unsigned slot = tlb_slot(lin), id = slot_id(slot, ctx);
+	uint64_t tag = lin & ~0xfffull, page = (uint64_t)(uintptr_t)p->r;
+	uint64_t fill = tag | (unsigned)ctx << FILL_CTX_SHIFT | fill_of_shift(p->shift);
+	struct mmu_fill *f = fill_get(v, id, p->global);
+	struct mmu_cache *m = &v->mmu;
 	struct mmu_tlb *t = &v->tlbs[ctx];
 	struct tlb_entry *e = &t->e[slot];
-	uint64_t page = (uint64_t)(uintptr_t)p->r;
 
-	if (v->n_fills == N_FILLS) {
-		mmu_flush_all(v);
-	}
-	if (e->page != page || (e->r != tag && e->w != tag && e->x != tag)) {
+	if ((f->lin & ~(uint64_t)(FILL_TAGS | FILL_CODE)) != fill || !(f->lin & FILL_TAGS) ||
+	    f->page != page || f->gpa != p->gpa) {
+		fill_untag(p->global ? m->local : &m->global,
+			   p->global ? m->at_local : m->at_global, id);
 		slot_clear(t, slot);
 		e->page = page;
+		t->x_gpa[slot] = p->gpa;
+		*f = (struct mmu_fill){fill, page, p->gpa};
 	}
 	if (p->tag_r) {
 		e->r = tag;
 	}
 	if (p->tag_w) {
 		e->w = tag;
+		stores_add(m, page);
 	}
 	if (p->tag_x) {
-		if (e->x != tag || t->x_gpa[slot] != p->gpa) {
-			t->x_id[slot] = 0;
-		}
 		e->x = tag;
-		t->x_gpa[slot] = p->gpa;
 	}
+	f->lin |= (p->tag_r ? FILL_R : 0) | (p->tag_w ? FILL_W : 0) | (p->tag_x ? FILL_X : 0) |
+		  (p->store_code ? FILL_CODE : 0);
 	if (p->shift != 12) {
-		v->large_fills |= large_bit(lin);
+		large_add(m, fill);
 	}
-	v->fills[v->n_fills++] = slot | (uint32_t)ctx << FILL_CTX_SHIFT |
-				 (uint32_t)p->shift << FILL_SHIFT_SHIFT |
-				 (p->global ? FILL_GLOBAL : 0);
+}
+
+bool tlb_code_store(struct vcpu *v, unsigned ctx, uint64_t lin)
+{
+	unsigned id = slot_id(tlb_slot(lin), ctx);
+	struct mmu_cache *m = &v->mmu;
+	const struct mmu_fill *f = set_fill(m->local, m->at_local, id);
+
+	if (!f || !(f->lin & FILL_TAGS)) {
+		f = set_fill(&m->global, m->at_global, id);
+	}
+	return f && (f->lin & FILL_R) && (f->lin & FILL_CODE);
+}
+
+uint8_t *ram_find(struct vcpu *v, uint64_t gpa)
+{
+	struct mem_run run = board_mem_lookup(v->board, gpa);
+	unsigned i = ram_index(gpa);
+
+	if (run.r == NULL || run.r != run.w) {
+		return NULL;
+	}
+	v->mmu.ram[i].gpa = run.gpa;
+	v->mmu.ram[i].len = run.len;
+	v->mmu.ram[i].host = run.r;
+	return run.r + (gpa - run.gpa);
 }
 
 void mmu_update_context(struct vcpu *v)
