@@ -8,6 +8,7 @@
 
 #include "engine.h"
 #include "execute/debugger.h"
+#include "execute/prepare.h"
 #include "exits/board.h"
 
 enum {
@@ -38,17 +39,27 @@ int trace_init(struct vcpu *v)
 	in->arena = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (in->arena == MAP_FAILED) {
-		free(in);
-		return -ENOMEM;
+		goto free_interp;
+	}
+	in->templates = prepare_init();
+	if (!in->templates) {
+		goto unmap;
 	}
 	in->arena_size = ARENA_SIZE;
 	v->interp = in;
 	return 0;
+
+unmap:
+	munmap(in->arena, ARENA_SIZE);
+free_interp:
+	free(in);
+	return -ENOMEM;
 }
 
 void trace_finish(struct vcpu *v)
 {
 	if (v->interp) {
+		free(v->interp->templates);
 		munmap(v->interp->arena, v->interp->arena_size);
 		free(v->interp);
 		v->interp = NULL;
@@ -154,35 +165,9 @@ static const struct insn *fall_through(struct vcpu *v, const struct insn *i)
 	CHAIN_TO(v, i);
 }
 
-static const struct insn *raise_ud(struct vcpu *v, const struct insn *i)
-{
-	v->insn = i;
-	raise_exception(v, VEC_UD);
-}
-
-static const struct insn *raise_gp(struct vcpu *v, const struct insn *i)
-{
-	v->insn = i;
-	raise_error(v, VEC_GP, 0);
-}
-
 static void set_terminator(struct insn *i, unsigned off, insn_fn *fn)
 {
 	*i = (struct insn){.fn = fn, .off = off, .rest = UINT8_MAX};
-}
-
-static void bind(struct vcpu *v, struct insn *i, enum decode_result decoded)
-{
-	if (decoded == DECODE_GP) {
-		i->fn = raise_gp;
-		i->flags |= INSN_END;
-	} else if (decoded == DECODE_UD ||
-		   !(execute_bind_integer(v, i) || execute_bind_control(v, i) ||
-		     execute_bind_string(v, i) || execute_bind_simd(v, i) ||
-		     execute_bind_system(v, i))) {
-		i->fn = raise_ud;
-		i->flags |= INSN_END;
-	}
 }
 
 /* Where code is fetched from: the rest of a page. */
@@ -334,20 +319,16 @@ static void decode_trace(struct vcpu *v, struct trace *t, const struct fetch *f,
 	t->n = n;
 	while (t->n < n + max && off < f->n && off < TRACE_BYTES - INSN_MAX) {
 		struct insn *i = &t->insns[t->n];
-		enum decode_result decoded =
-			insn_decode(i, f->code + off, f->n - off, v->mode | v->interp->decode_mode);
 
 		if (off && debugger_may_break(v, f->gpa + off)) {
 			break;
 		}
-		if (decoded == DECODE_SHORT) {
+		if (insn_prepare(v, i, f->code + off, f->n - off, off) == DECODE_SHORT) {
 			if (off) {
 				break;
 			}
-			decoded = DECODE_GP; /* cut off by the segment's limit */
+			insn_prepare_gp(i, off); /* cut off by the segment's limit */
 		}
-		i->off = off;
-		bind(v, i, decoded);
 		off += i->len ? i->len : 1;
 		t->n++;
 		if ((i->flags & INSN_END) || last) {

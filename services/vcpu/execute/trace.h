@@ -45,6 +45,7 @@ struct interp {
 	struct code_page *pages[1 << 12]; /* by hash of the page number */
 	uint8_t *arena;
 	size_t arena_size, arena_used;
+	struct insn_template *templates; /* see prepare.h */
 	uint32_t decode_mode;			/* or'ed into the mode: MODE_AMD */
 	uint32_t leaf_7_ebx, leaf_80000001_ecx; /* of the guest's CPUID, for binders */
 	bool holds_lock;			/* see atomic_lock() */
