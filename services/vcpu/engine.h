@@ -112,6 +112,8 @@ struct mobo_engine_ops {
 	 * board may then stop reporting stores to a page whose code it had dropped.
 	 */
 	bool readds_code;
+	/* It calls board_code_lines_add(); code_written() hears of stores to those lines only. */
+	bool marks_lines;
 	const struct mobo_engine_debug *debug; /* NULL: cannot be debugged */
 };
 

@@ -226,6 +226,12 @@ void board_code_page_add(struct vcpu *v, uint64_t gpa)
 	}
 }
 
+/* One thread stores and decodes. */
+bool board_code_lines_add(struct vcpu *v, uint64_t gpa, unsigned len)
+{
+	return false;
+}
+
 bool board_code_page(struct board *b, uint64_t gpa)
 {
 	return gpa < b->ram_size && b->code[gpa >> 12];

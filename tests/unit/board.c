@@ -490,6 +490,7 @@ static void code_bit_is_in_the_map_that_devices_read(void **state)
 static void stores_that_keep_coming_free_the_page(void **state)
 {
 	board_code_page_add(cpu(), 0x5000);
+	board_code_lines_add(cpu(), 0x5020, 64);
 	for (unsigned i = 0; i < 33; i++) {
 		assert_true(board_code_page(rig.b, 0x5000));
 		board_code_written(cpu(), 0x5000 + i, 1);
@@ -498,6 +499,32 @@ static void stores_that_keep_coming_free_the_page(void **state)
 	assert_true(rig_log[0].n_code_written >= 33);
 	board_code_page_add(cpu(), 0x5000);
 	assert_true(board_code_page(rig.b, 0x5000));
+	rig_log[0].n_code_written = 0;
+	board_code_written(cpu(), 0x5000, 8); /* no lines since */
+	assert_int_equal(rig_log[0].n_code_written, 0);
+}
+
+static void stores_beside_code_are_nobodys_business(void **state)
+{
+	board_code_page_add(cpu(), 0x5000);
+	board_code_lines_add(cpu(), 0x50fc, 8); /* lines 3 and 4 */
+	for (unsigned i = 0; i < 100; i++) {
+		board_code_written(cpu(), 0x5080, 64);
+		board_code_written(cpu(), 0x5140, 0xec0);
+	}
+	assert_int_equal(rig_log[0].n_code_written, 0);
+	assert_true(board_code_page(rig.b, 0x5000));
+	board_code_written(cpu(), 0x50bc, 8);
+	board_code_written(cpu(), 0x513f, 1);
+	assert_int_equal(rig_log[0].n_code_written, 2);
+	assert_int_equal(rig_log[0].last_written, 0x513f);
+}
+
+static void other_cpus_read_newly_marked_bytes_again(void **state)
+{
+	board_code_page_add(cpu(), 0x5000);
+	assert_true(board_code_lines_add(cpu(), 0x5000, 100) == (rig.b->n_cpus > 1));
+	assert_false(board_code_lines_add(cpu(), 0x5040, 64));
 }
 
 static void dma_into_code_drops_it(void **state)
@@ -551,6 +578,8 @@ int main(void)
 		T(ferr_holds_irq_13_until_port_f0),
 		T(code_bit_is_in_the_map_that_devices_read),
 		T(stores_that_keep_coming_free_the_page),
+		T(stores_beside_code_are_nobodys_business),
+		T(other_cpus_read_newly_marked_bytes_again),
 		T(dma_into_code_drops_it),
 		T(code_in_a_chips_memory_is_tracked_too),
 	};

@@ -83,6 +83,7 @@ static const struct mobo_engine_ops rig_ops = {
 	.code_written = op_code_written,
 	.code_protect = op_code_protect,
 	.readds_code = true,
+	.marks_lines = true,
 };
 
 static void *pages(size_t len)

@@ -376,6 +376,7 @@ static enum mobo_exit storm(struct vcpu *v)
 	for (unsigned i = 0; i < 50 && !stop_storm; i++) {
 		board_code_page_add(v, gpa);
 		board_code_page_add(v, 0x20000);
+		board_code_lines_add(v, 0x20000, 64);
 		board_code_written(v, 0x20000 + v->index, 1);
 		if (i % 16 == 0) {
 			board_map_update(v->board, v);

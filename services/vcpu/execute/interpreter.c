@@ -126,5 +126,6 @@ const struct mobo_engine_ops mobo_engine_interpreter = {
 	.map_changed = interpreter_map_changed,
 	.code_written = interpreter_code_written,
 	.code_protect = interpreter_code_protect,
+	.marks_lines = true,
 	.debug = &interpreter_debug,
 };

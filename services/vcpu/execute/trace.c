@@ -414,6 +414,14 @@ static void fetch_reported(struct vcpu *v, struct fetch *f)
 	}
 }
 
+/* Has stores to t's bytes reported. True: there may have been some since they were read. */
+static bool mark_lines(struct vcpu *v, const struct trace *t)
+{
+	bool stale = board_code_lines_add(v, t->gpa, t->crosses ? 4096 - (t->gpa & 4095) : t->len);
+
+	return t->crosses ? board_code_lines_add(v, t->gpa2, INSN_MAX) || stale : stale;
+}
+
 const struct trace *trace_find(struct vcpu *v, bool single)
 {
 	struct interp *in = v->interp;
@@ -444,6 +452,10 @@ const struct trace *trace_find(struct vcpu *v, bool single)
 		t = arena_alloc(in, sizeof(*t) + TRACE_ROOM * sizeof(struct insn));
 	}
 	decode_trace(v, t, &f, bind_debugger(v, t, f.gpa), f.crosses ? 1 : TRACE_INSNS);
+	if (mark_lines(v, t)) {
+		in->arena_used = (size_t)((uint8_t *)t - in->arena);
+		return trace_find(v, single);
+	}
 	set_terminator(&t->insns[t->n], t->len, fall_through);
 	in->arena_used = (size_t)((uint8_t *)&t->insns[t->n + 1] - in->arena + 63) & ~(size_t)63;
 	if (!trace_insert(v, t)) {

@@ -448,6 +448,7 @@ int board_create(struct board **ret, const struct board_options *opt)
 	b->paused = true;
 	b->a20_open = true;
 	b->chip_deadline_ns = UINT64_MAX;
+	r = board_code_init(b);
 	for (unsigned i = 0; i < b->n_cpus && r == 0; i++) {
 		r = create_cpu(b, i);
 	}
@@ -474,5 +475,6 @@ void board_destroy(struct board *b)
 	}
 	board_finish_devices(b);
 	map_free(atomic_load(&b->map));
+	board_code_finish(b);
 	free(b);
 }

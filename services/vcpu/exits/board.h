@@ -89,9 +89,14 @@ bool board_clock_pair(struct vcpu *v, uint64_t gpa);
  * other vCPU and device report writes to it (mmu_protect_code() on the other vCPUs has happened
  * when it returns). board_code_page() is the test on the store path. A store that hits such a page
  * calls board_code_written(): drops decoded instructions of that range on all vCPUs, on the caller
- * at once, on others before their next trace.
+ * at once, on others before their next trace. len does not cross a page.
+ *
+ * An engine with marks_lines calls board_code_lines_add() for the bytes that it decoded, in a page
+ * it has added. True: other processors may have stored there before the call without telling: read
+ * them again, and drop what was decoded if they differ. Stores to other lines then are not reported.
  */
 void board_code_page_add(struct vcpu *v, uint64_t gpa);
+bool board_code_lines_add(struct vcpu *v, uint64_t gpa, unsigned len);
 bool board_code_page(struct board *b, uint64_t gpa);
 void board_code_written(struct vcpu *v, uint64_t gpa, unsigned len);
 

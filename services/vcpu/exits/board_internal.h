@@ -225,6 +225,7 @@ struct board {
 	_Atomic uint64_t chip_deadline_ns;
 
 	/* Code pages. */
+	_Atomic uint64_t *code_lines; /* per page of RAM, 64 bytes a bit; mapped, zero until used */
 	pthread_mutex_t code_lock;
 	_Atomic uint32_t code_busy; /* someone holds or wants code_lock to add or drop a page */
 	_Atomic uint8_t code_heat[4096]; /* stores into code pages, by hash */
@@ -375,6 +376,8 @@ void cpu_sync_run(struct cpu *c);
 void board_lock_sync(struct vcpu *self, pthread_mutex_t *m);
 
 /* -- code.c -- */
+int board_code_init(struct board *b); /* 0 or -ENOMEM */
+void board_code_finish(struct board *b);
 void board_dma_code(struct board *b, struct vcpu *self);
 
 /* -- attach.c -- */

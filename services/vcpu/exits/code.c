@@ -2,9 +2,15 @@
 /*
  * Pages that hold decoded code: bits in the machine's code map for RAM, which devices test after
  * DMA, and in a bitmap of the engine for a chip's own memory. A page's bit is set before its bytes
- * are decoded, and is cleared when stores keep coming: data that shares a page with old code, or a
- * page that was freed and used again.
+ * are decoded, and is cleared when stores keep coming: a page that was freed and used again.
+ *
+ * Of a page of RAM the engine also says which 64-byte lines it decoded from, so that stores to data
+ * that shares a page with code concern nobody. Lines are marked before the bytes are (last) read
+ * and looked at after a store, with a fence between on either side: one of the two sees the other.
  */
+#include <errno.h>
+#include <sys/mman.h>
+
 #include "exits/board_internal.h"
 
 enum {
@@ -12,47 +18,123 @@ enum {
 	HEAT_LIMIT = 32, /* stores after which a page's decoded code is dropped as a whole */
 };
 
-/* The bitmap word and bit of a page; false: nobody can store there, or it is not memory. */
-static bool locate(struct board *b, uint64_t gpa, _Atomic uint64_t **word, uint64_t *bit)
-{
-	uint64_t offset = mobo_ram_offset(&b->ram, gpa), page;
-	const struct map *m;
+/* Where is kept what is known of a page. */
+struct place {
+	_Atomic uint64_t *word; /* of the bitmap */
+	uint64_t bit;
+	_Atomic uint64_t *lines; /* lines that hold code; NULL: all may */
+};
 
-	if (offset != UINT64_MAX) {
-		page = offset / PAGE;
-		if (page >= b->codemap->n_pages) {
-			return false;
-		}
-		*word = &b->codemap->bits[page / 64];
-		*bit = 1ull << (page & 63);
-		return true;
+static size_t lines_size(const struct board *b)
+{
+	return (b->codemap->n_pages + 1) * sizeof(*b->code_lines);
+}
+
+int board_code_init(struct board *b)
+{
+	void *p = mmap(NULL, lines_size(b), PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED) {
+		return -ENOMEM;
 	}
-	m = atomic_load_explicit(&b->map, memory_order_acquire);
+	b->code_lines = p;
+	return 0;
+}
+
+void board_code_finish(struct board *b)
+{
+	if (b->code_lines) {
+		munmap(b->code_lines, lines_size(b));
+	}
+}
+
+static bool locate_ram(struct board *b, uint64_t offset, struct place *p)
+{
+	uint64_t page = offset / PAGE;
+
+	if (page >= b->codemap->n_pages) {
+		return false;
+	}
+	p->word = &b->codemap->bits[page / 64];
+	p->bit = 1ull << (page & 63);
+	p->lines = &b->code_lines[page];
+	return true;
+}
+
+static bool locate_mem(struct board *b, uint64_t gpa, struct place *p)
+{
+	const struct map *m = atomic_load_explicit(&b->map, memory_order_acquire);
+
 	for (unsigned i = 0; i < m->n_mem; i++) {
 		struct region *r = m->mem[i].r;
+		uint64_t page;
+		uint8_t *host;
+		bool below;
 
-		if (gpa - m->mem[i].base < m->mem[i].len && r->direct == DIRECT_MEM) {
-			bool below;
-			uint8_t *p = region_host(r, gpa, 1, false, &below);
-
-			if (!p) {
-				return false;
-			}
-			page = (uint64_t)(p - r->dev->mem) / PAGE;
-			*word = &r->dev->mem_code[page / 64];
-			*bit = 1ull << (page & 63);
-			return true;
+		if (gpa - m->mem[i].base >= m->mem[i].len || r->direct != DIRECT_MEM) {
+			continue;
 		}
+		host = region_host(r, gpa, 1, false, &below);
+		if (!host) {
+			return false;
+		}
+		page = (uint64_t)(host - r->dev->mem) / PAGE;
+		p->word = &r->dev->mem_code[page / 64];
+		p->bit = 1ull << (page & 63);
+		p->lines = NULL;
+		return true;
 	}
 	return false;
 }
 
+/* False: nobody can store there, or it is not memory. */
+static bool locate(struct board *b, uint64_t gpa, struct place *p)
+{
+	uint64_t offset = gpa < b->ram.low_len ? gpa : mobo_ram_offset(&b->ram, gpa);
+
+	return offset != UINT64_MAX ? locate_ram(b, offset, p) : locate_mem(b, gpa, p);
+}
+
 bool board_code_page(struct board *b, uint64_t gpa)
 {
-	_Atomic uint64_t *word;
-	uint64_t bit;
+	struct place p;
 
-	return locate(b, gpa, &word, &bit) && atomic_load(word) & bit;
+	return locate(b, gpa, &p) && (atomic_load_explicit(p.word, memory_order_relaxed) & p.bit);
+}
+
+static uint64_t lines_of(uint64_t gpa, unsigned len)
+{
+	unsigned from = (gpa & (PAGE - 1)) >> 6, to = ((gpa & (PAGE - 1)) + len - 1) >> 6;
+
+	return (~0ull >> (63 - (to - from))) << from;
+}
+
+/* Whether one of the lines that a store just hit was decoded from. */
+static bool hits_code(struct board *b, uint64_t gpa, unsigned len)
+{
+	struct place p;
+
+	if (!b->ops->marks_lines || !locate(b, gpa, &p) || !p.lines) {
+		return true;
+	}
+	if (b->n_cpus > 1) {
+		atomic_thread_fence(memory_order_seq_cst);
+	}
+	return atomic_load_explicit(p.lines, memory_order_relaxed) & lines_of(gpa, len);
+}
+
+bool board_code_lines_add(struct vcpu *v, uint64_t gpa, unsigned len)
+{
+	struct board *b = v->board;
+	struct place p;
+	uint64_t lines = lines_of(gpa, len);
+
+	if (!locate(b, gpa, &p) || !p.lines || (atomic_load(p.lines) & lines) == lines) {
+		return false;
+	}
+	atomic_fetch_or(p.lines, lines);
+	return b->n_cpus > 1;
 }
 
 static _Atomic uint8_t *heat(struct board *b, uint64_t gpa)
@@ -75,19 +157,19 @@ static void unlock_code(struct board *b)
 void board_code_page_add(struct vcpu *v, uint64_t gpa)
 {
 	struct board *b = v->board;
-	_Atomic uint64_t *word;
-	uint64_t bit;
+	struct place p;
 
 	gpa &= ~(uint64_t)(PAGE - 1);
-	if (!locate(b, gpa, &word, &bit)) {
+	if (!locate(b, gpa, &p)) {
 		return;
 	}
 	/* Set, and nobody is at work on it or about to clear it: all TLBs know. */
-	if (atomic_load(word) & bit && !atomic_load(&b->code_busy) && atomic_load(word) & bit) {
+	if (atomic_load(p.word) & p.bit && !atomic_load(&b->code_busy) &&
+	    atomic_load(p.word) & p.bit) {
 		return;
 	}
 	lock_code(b, v);
-	if (!(atomic_fetch_or(word, bit) & bit)) {
+	if (!(atomic_fetch_or(p.word, p.bit) & p.bit)) {
 		atomic_store_explicit(heat(b, gpa), 0, memory_order_relaxed);
 		board_sync(b, v, SYNC_CODE_PROTECT, gpa, PAGE);
 		b->ops->code_protect(v, gpa);
@@ -98,11 +180,10 @@ void board_code_page_add(struct vcpu *v, uint64_t gpa)
 /* Nobody keeps code of the page; stores to it are fast again until code is decoded from it. */
 static void drop_page(struct board *b, struct vcpu *self, uint64_t gpa)
 {
-	_Atomic uint64_t *word;
-	uint64_t bit;
+	struct place p;
 
 	gpa &= ~(uint64_t)(PAGE - 1);
-	if (!locate(b, gpa, &word, &bit)) {
+	if (!locate(b, gpa, &p)) {
 		return;
 	}
 	if (!b->ops->readds_code) {
@@ -122,7 +203,10 @@ static void drop_page(struct board *b, struct vcpu *self, uint64_t gpa)
 		if (self) {
 			b->ops->code_written(self, gpa, PAGE);
 		}
-		atomic_fetch_and(word, ~bit);
+		atomic_fetch_and(p.word, ~p.bit);
+	}
+	if (p.lines) {
+		atomic_store(p.lines, 0);
 	}
 	unlock_code(b);
 }
@@ -131,8 +215,12 @@ void board_code_written(struct vcpu *v, uint64_t gpa, unsigned len)
 {
 	struct board *b = v->board;
 	_Atomic uint8_t *h = heat(b, gpa);
-	uint8_t n = atomic_load_explicit(h, memory_order_relaxed);
+	uint8_t n;
 
+	if (!hits_code(b, gpa, len)) {
+		return;
+	}
+	n = atomic_load_explicit(h, memory_order_relaxed);
 	if (n >= HEAT_LIMIT && b->ops->readds_code) {
 		atomic_store_explicit(h, 0, memory_order_relaxed);
 		drop_page(b, v, gpa);
