@@ -25,24 +25,29 @@ struct options {
 
 struct tally {
 	uint64_t n_run, n_bad, n_dead;
-	uint32_t run[4][256], bad[4][256][8];
+	uint32_t run[8][256], bad[8][256][8]; /* by map, 4 more with VEX */
 };
 
 static void usage(FILE *f)
 {
 	fprintf(f, "usage: fuzz_encodings [--mode 32|64] [--seed N] [--seconds S] [--cases N] "
 		   "[--first ID]\n"
-		   "         [--filter [0f:|0f38:|0f3a:]OP[-OP][/REG]] [--one ID] [--reports N]\n"
+		   "         [--filter [vex.][0f:|0f38:|0f3a:]OP[-OP][/REG]] [--one ID] [--reports "
+		   "N]\n"
 		   "         [--excluded] [--alone]\n");
 }
 
-/* "0f38:10-17/3": map, opcodes and ModRM.reg, all hexadecimal. */
+/* "vex.0f38:10-17/3": map, opcodes and ModRM.reg, all hexadecimal. */
 static bool parse_filter(const char *s, struct fz_filter *f)
 {
 	static const char *const maps[] = {"", "0f:", "0f38:", "0f3a:"};
 	char *end;
 
 	*f = (struct fz_filter){.map = MAP_1, .regs = 0xff};
+	if (!strncmp(s, "vex.", 4)) {
+		f->vex = true;
+		s += 4;
+	}
 	for (unsigned k = 1; k < 4; k++) {
 		if (!strncmp(s, maps[k], strlen(maps[k]))) {
 			f->map = (uint8_t)k;
@@ -138,10 +143,12 @@ static void check_case(const struct options *o, struct tally *t, const struct fz
 		       const struct fz_result *native, const struct fz_result *guest)
 {
 	struct insn i;
+	unsigned map;
 
 	fz_decode(c, o->mode, &i);
+	map = (i.map & 3) | (i.flags & INSN_VEX ? 4 : 0);
 	t->n_run++;
-	t->run[i.map & 3][i.opcode]++;
+	t->run[map][i.opcode]++;
 	if (!native->ran) {
 		t->n_dead++;
 		printf("case %llu: the host's child died or hung\n", (unsigned long long)c->id);
@@ -149,7 +156,7 @@ static void check_case(const struct options *o, struct tally *t, const struct fz
 		return;
 	}
 	t->n_bad++;
-	t->bad[i.map & 3][i.opcode][i.modrm >> 3 & 7]++;
+	t->bad[map][i.opcode][i.modrm >> 3 & 7]++;
 	if (t->n_bad <= o->max_reports) {
 		printf("--mode %u --seed %llu --one %llu\n", o->mode, (unsigned long long)o->seed,
 		       (unsigned long long)c->id);
@@ -214,9 +221,10 @@ static void run_batch(const struct options *o, struct tally *t, struct fz_native
 
 static void print_tally(const struct tally *t, double seconds)
 {
-	static const char *const maps[] = {"", "0F ", "0F 38 ", "0F 3A "};
+	static const char *const maps[] = {"",	   "0F ",     "0F 38 ",	    "0F 3A ",
+					   "VEX ", "VEX 0F ", "VEX 0F 38 ", "VEX 0F 3A "};
 
-	for (unsigned m = 0; m < 4; m++) {
+	for (unsigned m = 0; m < 8; m++) {
 		for (unsigned op = 0; op < 256; op++) {
 			for (unsigned reg = 0; reg < 8; reg++) {
 				if (t->bad[m][op][reg]) {

@@ -31,8 +31,9 @@ enum {
 	FZ_CODE_LEN = FZ_BATCH * FZ_SLOT,
 	FZ_RW_LEN = 0x2000,
 	FZ_DATA_LEN = 0x3000,
-	FZ_PATCH_MAX = 640,
+	FZ_PATCH_MAX = 896,
 	FZ_FX_LEN = 512,
+	FZ_YMMH_LEN = 256, /* upper halves of YMM0..15; zeros where the host has no AVX */
 	FZ_MAX_INSN = 15,
 	FZ_CS64 = 0x33,
 	FZ_CS32 = 0x23,
@@ -45,6 +46,7 @@ struct fz_regs {
 	uint64_t fs_base, gs_base;
 	uint16_t seg[6]; /* enum seg; CS counts in results only */
 	uint8_t fx[FZ_FX_LEN] __attribute__((aligned(16)));
+	uint8_t ymmh[FZ_YMMH_LEN];
 };
 
 struct fz_case {
@@ -88,9 +90,14 @@ struct fz_ctx {
 	uint16_t out_seg[8];		   /* 352: enum seg */
 	uint16_t in_seg[8];		   /* 368 */
 	uint64_t far;			   /* 384: enter 32-bit code */
-	uint8_t rsvd1[120];
-	uint8_t fx[FZ_FX_LEN];	   /* 512 */
-	uint8_t out_fx[FZ_FX_LEN]; /* 1024 */
+	uint32_t mxcsr;			   /* 392 */
+	uint32_t avx;			   /* 396: the host has it */
+	uint32_t upper;			   /* 400: some upper half is not 0 */
+	uint8_t rsvd1[108];
+	uint8_t fx[FZ_FX_LEN];	       /* 512 */
+	uint8_t out_fx[FZ_FX_LEN];     /* 1024 */
+	uint8_t ymmh[FZ_YMMH_LEN];     /* 1536 */
+	uint8_t out_ymmh[FZ_YMMH_LEN]; /* 1792 */
 };
 
 /* Shared between parent and child. */
@@ -107,6 +114,7 @@ struct fz_batch {
 /* Which instructions to run: a range of opcodes of one map, and a set of ModRM.reg. */
 struct fz_filter {
 	uint8_t map, first, last, regs;
+	bool vex;
 };
 
 /*

@@ -9,6 +9,8 @@
 
 #include "encodings.h"
 #include "encodings_gen.h"
+#include "decode/vex.h"
+#include "execute/cpuid.h"
 
 /* -- what cannot be compared -- */
 
@@ -63,10 +65,26 @@ static bool is_vex_gpr(const struct insn *i)
 	       (i->opcode == 0xf2 || i->opcode == 0xf3 || (i->opcode >= 0xf5 && i->opcode <= 0xf7));
 }
 
+/* Instructions on opmask registers. */
+static bool is_opmask(const struct insn *i)
+{
+	if (i->map == MAP_0F3A) {
+		return i->opcode >= 0x30 && i->opcode <= 0x33;
+	}
+	return i->map == MAP_0F && ((i->opcode >= 0x41 && i->opcode <= 0x4b) ||
+				    (i->opcode >= 0x90 && i->opcode <= 0x99));
+}
+
 const char *fz_excluded(const struct insn *i, uint32_t mode)
 {
 	if (i->flags & INSN_VEX) {
-		return is_vex_gpr(i) ? NULL : "VEX: AVX is not in the model";
+		if (is_opmask(i)) {
+			return "AVX-512: not in the model";
+		}
+		if (i->map == MAP_0F3A && i->opcode <= 0x01 && !(i->flags & INSN_REX_W)) {
+			return "VPERMQ, VPERMPD: AMD's processors ignore W";
+		}
+		return is_vex_gpr(i) || cpuid_has(FEAT_AVX) ? NULL : "VEX: not in the model";
 	}
 	if (mode == 64 && i->map == MAP_1 && i->opcode == 0x63 && i->flags & INSN_OPSIZE) {
 		return "MOVSXD with 66: vendors differ in how much they read";
@@ -208,6 +226,25 @@ static void fill_registers(struct maker *m)
 	}
 	in->seg[SEG_SS] = FZ_SS;
 	fz_fx_image(&m->r, in->fx);
+	memset(in->ymmh, 0, sizeof(in->ymmh));
+	if (cpuid_has(FEAT_AVX) && fz_chance(&m->r, 85)) {
+		fz_fill(&m->r, in->ymmh, sizeof(in->ymmh));
+	}
+}
+
+/* Elements of a gather's index near enough to the operand's address, most of them. */
+static void aim_gather(struct maker *m)
+{
+	uint8_t *low = m->c->in.fx + 160 + 16 * m->i.imm2, *high = m->c->in.ymmh + 16 * m->i.imm2;
+
+	for (unsigned k = 0; k < 8; k++) {
+		int64_t val = (int64_t)fz_below(&m->r, 400) - (fz_chance(&m->r, 20) ? 200 : 0);
+		unsigned size = m->i.opcode & 1 ? 8 : 4;
+
+		if (k * size < 32 && fz_chance(&m->r, 95)) {
+			memcpy((k * size < 16 ? low : high) + k * size % 16, &val, size);
+		}
+	}
 }
 
 /* Makes the memory operand land at m->target: by its base, its index or its displacement. */
@@ -301,6 +338,12 @@ static void plant_frame(struct maker *m, uint8_t *p, bool far, bool flags)
 	}
 }
 
+/* Sets of the state components that both sides have. */
+static uint32_t n_components(void)
+{
+	return (uint32_t)cpuid_xcr0() + 1;
+}
+
 /* A state component that neither side has (the host has more than the guest). */
 static uint64_t some_bad_component(struct maker *m)
 {
@@ -347,11 +390,12 @@ static void fill_patch(struct maker *m)
 	} else if (ae ||
 		   (i->map == MAP_0F && i->opcode == 0xc7 && (reg == 3 || reg == 4 || reg == 5))) {
 		fz_fx_image(&m->r, p);
-		c->patch_len = 576;
+		c->patch_len = 832;
+		fz_fill(&m->r, p + 576, 256);
 		q = p + 512;
 		memset(q, 0, 64);
-		put(&q, 8, fz_below(&m->r, 4) | some_bad_component(m));
-		put(&q, 8, fz_chance(&m->r, 40) ? 1ull << 63 | fz_below(&m->r, 4) : 0);
+		put(&q, 8, fz_below(&m->r, n_components()) | some_bad_component(m));
+		put(&q, 8, fz_chance(&m->r, 40) ? 1ull << 63 | fz_below(&m->r, n_components()) : 0);
 		if (fz_chance(&m->r, 5)) {
 			p[528 + fz_below(&m->r, 48)] ^= 1 << fz_below(&m->r, 8);
 		}
@@ -412,7 +456,7 @@ static void special_registers(struct maker *m)
 	}
 	if (is_xsave(i)) { /* the state components both sides have */
 		gpr[RDX] = 0;
-		gpr[RAX] = fz_below(&m->r, 4);
+		gpr[RAX] = fz_below(&m->r, n_components());
 	}
 	if (m->mode == 32) {
 		for (unsigned k = 0; k < 8; k++) {
@@ -482,8 +526,9 @@ static bool is_evex(const uint8_t *p, uint32_t mode)
 
 static bool filtered(const struct fz_filter *f, const struct insn *i)
 {
-	return f && !(i->map == f->map && i->opcode >= f->first && i->opcode <= f->last &&
-		      f->regs >> (i->modrm >> 3 & 7) & 1);
+	return f &&
+	       !(i->map == f->map && f->vex == !!(i->flags & INSN_VEX) && i->opcode >= f->first &&
+		 i->opcode <= f->last && f->regs >> (i->modrm >> 3 & 7) & 1);
 }
 
 bool fz_generate(struct fz_case *c, uint64_t seed, uint64_t id, uint32_t mode,
@@ -520,6 +565,9 @@ bool fz_generate(struct fz_case *c, uint64_t seed, uint64_t id, uint32_t mode,
 	}
 	fill_registers(&m);
 	special_registers(&m);
+	if (m.decoded && m.i.flags & INSN_VEX && vex_row(&m.i)->flags & VEX_VSIB) {
+		aim_gather(&m);
+	}
 	if (m.decoded && m.i.flags & INSN_MODRM && m.i.mod != 3) {
 		aim_operand(&m);
 	} else if (m.decoded && legacy(&m, 0xa0, 0xa3)) {

@@ -126,6 +126,9 @@ bool fz_differs(const struct fz_result *n, const struct fz_result *g, FILE *f)
 		bad |= differ64(f, seg_names[k], selector(n, k), selector(g, k));
 	}
 	bad |= fx_differs(n->regs.fx, g->regs.fx, f);
+	for (unsigned k = 0; k < 16; k++) {
+		bad |= differ_bytes(f, "ymmh", k, n->regs.ymmh + 16 * k, g->regs.ymmh + 16 * k, 16);
+	}
 	if (differ64(f, "memory", n->mem_hash, g->mem_hash)) {
 		bad = true;
 		if (f) {
@@ -156,9 +159,10 @@ static void print_input(FILE *f, const struct fz_case *c)
 		fprintf(f, "%s", k % 4 == 3 ? "\n" : "");
 	}
 	for (unsigned k = 0; k < 16; k++) {
-		fprintf(f, "  xmm%-2u ", k);
+		fprintf(f, "  ymm%-2u ", k);
+		print_bytes(f, in->ymmh + 16 * k, 16);
 		print_bytes(f, in->fx + FX_XMM + 16 * k, 16);
-		fprintf(f, "%s", k % 2 ? "\n" : "");
+		fprintf(f, "\n");
 	}
 	fprintf(f, "  at %x, %u bytes: ", FZ_DATA + c->patch_off, c->patch_len);
 	for (unsigned k = 0; k < c->patch_len && k < 64; k++) {

@@ -9,6 +9,8 @@
 #include <string.h>
 
 #include "encodings_gen.h"
+#include "decode/vex.h"
+#include "execute/cpuid.h"
 
 /* -- random numbers -- */
 
@@ -60,6 +62,19 @@ static unsigned put_prefixes(struct fz_rng *r, uint8_t *p, uint32_t mode)
 	return n;
 }
 
+/* Those that VEX may follow, rarely others. */
+static unsigned put_prefixes_vex(struct fz_rng *r, uint8_t *p)
+{
+	static const uint8_t some[] = {0x67, 0x67, 0x26, 0x2e, 0x36, 0x3e,
+				       0x64, 0x65, 0x66, 0xf2, 0xf3, 0xf0};
+
+	if (!fz_chance(r, 12)) {
+		return 0;
+	}
+	p[0] = some[fz_below(r, fz_chance(r, 90) ? 8 : 12)];
+	return 1;
+}
+
 /* VEX.map 2 or 3 on general registers: BMI1, BMI2. */
 static unsigned put_vex(struct fz_rng *r, uint8_t *p)
 {
@@ -74,6 +89,50 @@ static unsigned put_vex(struct fz_rng *r, uint8_t *p)
 	return 4;
 }
 
+/* A vector instruction: mostly one that exists. */
+static unsigned put_vex_vector(struct fz_rng *r, uint8_t *p, uint32_t mode)
+{
+	unsigned map = fz_below(r, 3), pp, w = fz_below(r, 2), l = fz_below(r, 2), vvvv, n = 0;
+	unsigned rxb = mode == 64 ? fz_below(r, 8) : 6 | fz_below(r, 2);
+	const struct vex_row *row;
+	uint8_t op;
+
+	do {
+		pp = fz_below(r, 4);
+		op = (uint8_t)fz_next(r);
+		row = &vex_table[map][pp][op];
+	} while (!row->wl && !fz_chance(r, 1));
+	if (row->wl && fz_chance(r, 95)) {
+		w = row->wl & VEX_W0 ? row->wl & VEX_W1 ? w : 0 : 1;
+		l = row->wl & VEX_L0 ? row->wl & VEX_L1 ? l : 0 : 1;
+	}
+	vvvv = row->vvvv || fz_chance(r, 3) ? fz_below(r, 16) : 15;
+	if (row->flags & VEX_VVVV_REG && fz_chance(r, 60)) {
+		vvvv = 15;
+	}
+	if (map == 0 && !w && fz_chance(r, 40)) {
+		p[n++] = 0xc5;
+		p[n++] = (uint8_t)((rxb & 4) << 5 | vvvv << 3 | l << 2 | pp);
+	} else {
+		p[n++] = 0xc4;
+		p[n++] = (uint8_t)(rxb << 5 | (map + 1));
+		p[n++] = (uint8_t)(w << 7 | vvvv << 3 | l << 2 | pp);
+	}
+	if (mode == 32) {
+		p[1] |= 0xc0; /* else LES, LDS */
+	}
+	p[n++] = op;
+	if (row->flags & VEX_VSIB && fz_chance(r, 97)) {
+		p[n] = (uint8_t)((p[n] & 0xf8) | 4);
+		p[n] &= (uint8_t)(p[n] >= 0xc0 ? 0x7f : 0xff);
+	} else if (!row->rm && row->reg && fz_chance(r, 97)) {
+		p[n] &= (uint8_t)(p[n] >= 0xc0 ? 0x7f : 0xff);
+	} else if ((row->rm && !row->mem[l]) || fz_chance(r, 45)) {
+		p[n] |= 0xc0;
+	}
+	return n;
+}
+
 void fz_put_instruction(struct fz_rng *r, uint8_t *p, uint32_t mode)
 {
 	unsigned n = 0, which = fz_below(r, 100);
@@ -83,6 +142,11 @@ void fz_put_instruction(struct fz_rng *r, uint8_t *p, uint32_t mode)
 	}
 	if (which < 6) {
 		n = put_vex(r, p);
+		return;
+	}
+	if (cpuid_has(FEAT_AVX) && fz_chance(r, 35)) {
+		n = put_prefixes_vex(r, p);
+		put_vex_vector(r, p + n, mode);
 		return;
 	}
 	n = put_prefixes(r, p, mode);

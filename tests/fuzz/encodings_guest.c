@@ -11,6 +11,7 @@
 
 #include "encodings.h"
 #include "engine.h"
+#include "execute/cpuid.h"
 #include "execute/execute.h"
 #include "execute/simd.h"
 #include "fake_board.h"
@@ -151,7 +152,7 @@ static void set_long_mode(struct vcpu *v, uint32_t mode)
 		 CR4_UMIP | CR4_DE;
 	v->cr3 = PA_TABLES;
 	v->efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
-	v->xcr0 = 3;
+	v->xcr0 = cpuid_xcr0();
 	v->gdtr = (struct desc_table){SYSTEM + SYS_GDT, 127};
 	v->idtr = (struct desc_table){SYSTEM + SYS_IDT, 4095};
 	v->cpl = 3;
@@ -226,6 +227,7 @@ static void load_case(struct fz_guest *g, const struct fz_case *c, unsigned slot
 	v->seg[SEG_FS].base = v->seg_base[SEG_FS] = c->in.fs_base;
 	v->seg[SEG_GS].base = v->seg_base[SEG_GS] = c->in.gs_base;
 	memcpy(&v->fx, c->in.fx, FZ_FX_LEN);
+	memcpy(v->ymmh, c->in.ymmh, FZ_YMMH_LEN);
 	v->fx.mxcsr_mask = MXCSR_VALID;
 	memcpy(g->board.ram + PA_DATA + c->patch_off, c->patch, c->patch_len);
 }
@@ -245,6 +247,7 @@ static void store_result(struct fz_guest *g, struct fz_result *r)
 	r->regs.fs_base = v->seg[SEG_FS].base;
 	r->regs.gs_base = v->seg[SEG_GS].base;
 	memcpy(r->regs.fx, &v->fx, FZ_FX_LEN);
+	memcpy(r->regs.ymmh, v->ymmh, FZ_YMMH_LEN);
 	if (v->rip - base >= 256 * HANDLER_LEN || SYSTEM + SYS_STACK_TOP - v->gpr[RSP] > 48) {
 		r->fault = true;
 		r->trap = 255; /* something of our own went wrong */

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "encodings.h"
+#include "execute/cpuid.h"
 
 struct fz_native {
 	struct fz_batch *batch;
@@ -39,7 +40,11 @@ _Static_assert(offsetof(struct fz_ctx, out_gpr) == 200, "assembly below");
 _Static_assert(offsetof(struct fz_ctx, out_rflags) == 328, "assembly below");
 _Static_assert(offsetof(struct fz_ctx, out_seg) == 352, "assembly below");
 _Static_assert(offsetof(struct fz_ctx, far) == 384, "assembly below");
+_Static_assert(offsetof(struct fz_ctx, avx) == 396, "assembly below");
+_Static_assert(offsetof(struct fz_ctx, upper) == 400, "assembly below");
 _Static_assert(offsetof(struct fz_ctx, fx) == 512, "assembly below");
+_Static_assert(offsetof(struct fz_ctx, ymmh) == 1536, "assembly below");
+_Static_assert(offsetof(struct fz_ctx, out_ymmh) == 1792, "assembly below");
 _Static_assert(FZ_CTX == 0x35a70000, "assembly below");
 
 void fz_enter(void);
@@ -52,12 +57,33 @@ void fz_signal_c(ucontext_t *uc);
  * register dump is the order of encoding: rax rcx rdx rbx rsp rbp rsi rdi r8..r15.
  */
 __asm__(".set CTX, 0x35a70000\n"
+	".macro upper_halves flag, insn\n"
+	"	cmpl $0, \\flag\n"
+	"	je 1f\n"
+	"	.set n, 0\n"
+	"	.irp reg, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15\n"
+	"	\\insn \\reg\n"
+	"	.set n, n + 1\n"
+	"	.endr\n"
+	"1:\n"
+	".endm\n"
+	".macro load_upper reg\n"
+	"	vinsertf128 $1, CTX+1536+16*n, %ymm\\reg, %ymm\\reg\n"
+	".endm\n"
+	".macro store_upper reg\n"
+	"	vextractf128 $1, %ymm\\reg, CTX+1792+16*n\n"
+	".endm\n"
 	".text\n"
 	".globl fz_enter, fz_landing, fz_signal\n"
 	"fz_enter:\n"
 	"	push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15\n"
 	"	mov %rsp, CTX+168\n"
 	"	fxrstor64 CTX+512\n"
+	"	cmpl $0, CTX+396\n"
+	"	je 1f\n"
+	"	vzeroupper\n" /* also says that they are not in use */
+	"1:\n"
+	"	upper_halves CTX+400, load_upper\n"
 	"	mov CTX+368, %es\n"
 	"	mov CTX+374, %ds\n"
 	"	mov CTX+376, %fs\n"
@@ -79,6 +105,7 @@ __asm__(".set CTX, 0x35a70000\n"
 	"	pushfq; popq CTX+328\n"
 	"	pushq $0x202; popfq\n"
 	"	fxsave64 CTX+1024\n"
+	"	upper_halves CTX+396, store_upper\n"
 	"fz_resume:\n"
 	"	rdfsbase %rax; mov %rax, CTX+336\n"
 	"	rdgsbase %rax; mov %rax, CTX+344\n"
@@ -101,6 +128,21 @@ __asm__(".set CTX, 0x35a70000\n"
 	"	jmp fz_resume\n");
 
 static struct fz_result *current;
+
+/* AVX state of a signal frame: absent when it is the initial one. SDM volume 1 13.4. */
+static void copy_upper_halves(uint8_t *ymmh, const uint8_t *xsave)
+{
+	uint64_t xstate_bv;
+
+	memset(ymmh, 0, FZ_YMMH_LEN);
+	if (!CTX->avx) {
+		return;
+	}
+	memcpy(&xstate_bv, xsave + 512, sizeof(xstate_bv));
+	if (xstate_bv & 4) {
+		memcpy(ymmh, xsave + 576, FZ_YMMH_LEN);
+	}
+}
 
 /* Notes a fault; the interrupted code is left for good. */
 void fz_signal_c(ucontext_t *uc)
@@ -126,6 +168,12 @@ void fz_signal_c(ucontext_t *uc)
 	r->regs.seg[SEG_CS] = (uint16_t)g[REG_CSGSFS];
 	r->regs.seg[SEG_SS] = (uint16_t)(g[REG_CSGSFS] >> 48);
 	memcpy(r->regs.fx, uc->uc_mcontext.fpregs, FZ_FX_LEN);
+	copy_upper_halves(r->regs.ymmh, (const uint8_t *)uc->uc_mcontext.fpregs);
+}
+
+static bool any_set(const uint8_t *p, unsigned len)
+{
+	return p[0] || memcmp(p, p + 1, len - 1);
 }
 
 static void load_case(const struct fz_case *c, unsigned slot, bool far)
@@ -139,6 +187,8 @@ static void load_case(const struct fz_case *c, unsigned slot, bool far)
 	CTX->target = far ? FZ_LOW + 64 : CTX->far_offset;
 	memcpy(CTX->in_seg, c->in.seg, sizeof(c->in.seg));
 	memcpy(CTX->fx, c->in.fx, FZ_FX_LEN);
+	memcpy(CTX->ymmh, c->in.ymmh, FZ_YMMH_LEN);
+	CTX->upper = any_set(c->in.ymmh, FZ_YMMH_LEN);
 	memcpy((uint8_t *)(uintptr_t)FZ_DATA + c->patch_off, c->patch, c->patch_len);
 }
 
@@ -163,6 +213,7 @@ static void run_case(const struct fz_case *c, unsigned slot, bool far, struct fz
 		r->regs.rip = CTX->pad_rip;
 		r->regs.rflags = CTX->out_rflags;
 		memcpy(r->regs.fx, CTX->out_fx, FZ_FX_LEN);
+		memcpy(r->regs.ymmh, CTX->out_ymmh, FZ_YMMH_LEN);
 	}
 	r->regs.seg[SEG_CS] = 0;
 	r->ran = true;
@@ -287,6 +338,7 @@ _Noreturn static void child_main(struct fz_batch *b, uint32_t mode, uint32_t see
 	catch_faults();
 	__asm__ volatile("rdfsbase %0" : "=r"(fs));
 	CTX->host_fs = fs;
+	CTX->avx = cpuid_has(FEAT_AVX);
 	if (sandbox()) {
 		_exit(3);
 	}

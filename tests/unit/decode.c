@@ -130,6 +130,11 @@ static bool amd_differs(const ZydisDecodedInstruction *z)
 	case ZYDIS_MNEMONIC_UD1:
 	case ZYDIS_MNEMONIC_CLZERO:
 	case ZYDIS_MNEMONIC_RDPRU: return true;
+	case ZYDIS_MNEMONIC_VPEXTRD:
+	case ZYDIS_MNEMONIC_VPEXTRQ:
+	case ZYDIS_MNEMONIC_VPINSRD:
+	case ZYDIS_MNEMONIC_VPINSRQ:
+		return z->machine_mode != ZYDIS_MACHINE_MODE_LONG_64 && z->raw.vex.W;
 	case ZYDIS_MNEMONIC_NOP: return z->opcode_map == ZYDIS_OPCODE_MAP_0F && z->opcode == 0x0d;
 	default: return false;
 	}

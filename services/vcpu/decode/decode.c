@@ -405,6 +405,21 @@ static bool take_vsib(const struct cursor *c)
 	return c->reg != i->imm2 && c->reg != i->vvvv && i->imm2 != i->vvvv;
 }
 
+/*
+ * Outside 64-bit mode W means nothing to instructions with general registers; of those with W 1
+ * AMD's processors do not have VPEXTRQ and VPINSRQ.
+ */
+static bool ignore_w(struct cursor *c, const struct vex_row *row)
+{
+	bool w = c->flags & INSN_REX_W;
+
+	if (c->mode == MODE_64 || !(row->reg == 'g' || row->rm == 'g' || (row->flags & VEX_STR))) {
+		return true;
+	}
+	c->flags &= ~INSN_REX_W;
+	return !(w && c->amd && c->map == MAP_0F3A && (c->opcode == 0x16 || c->opcode == 0x22));
+}
+
 /* vvvv: all four bits, which must be 0 where they name nothing, in any mode. */
 static bool vex_exists(const struct cursor *c, const struct vex_row *row, unsigned vvvv)
 {
@@ -452,10 +467,7 @@ static enum decode_result decode_vex_body(struct cursor *c, unsigned pp)
 	}
 	i->len = c->pos;
 	exists = vex_exists(c, row, vvvv);
-	if (c->mode != MODE_64 && (row->reg == 'g' || row->rm == 'g')) {
-		c->flags &= ~INSN_REX_W;
-	}
-	return exists ? DECODE_OK : DECODE_UD;
+	return ignore_w(c, row) && exists ? DECODE_OK : DECODE_UD;
 }
 
 /*

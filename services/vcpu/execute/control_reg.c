@@ -316,6 +316,12 @@ static const struct insn *xgetbv(struct vcpu *v, const struct insn *i)
 	NEXT(v, i);
 }
 
+/* SDM volume 1 13.3 */
+static bool xcr0_possible(uint64_t val)
+{
+	return (val & 1) && !(val & ~cpuid_xcr0()) && ((val & 6) != 4);
+}
+
 static const struct insn *xsetbv(struct vcpu *v, const struct insn *i)
 {
 	uint64_t val = (uint32_t)v->gpr[RAX] | v->gpr[RDX] << 32;
@@ -325,7 +331,7 @@ static const struct insn *xsetbv(struct vcpu *v, const struct insn *i)
 		raise_exception(v, VEC_UD);
 	}
 	require_cpl0(v);
-	if ((uint32_t)v->gpr[RCX] != 0 || (val != 1 && val != 3)) {
+	if ((uint32_t)v->gpr[RCX] != 0 || !xcr0_possible(val)) {
 		raise_error(v, VEC_GP, 0);
 	}
 	v->xcr0 = val;

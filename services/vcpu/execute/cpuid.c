@@ -2,7 +2,7 @@
 /*
  * CPUID: the host's vendor, family, model, stepping and name with the features this engine has.
  * Features whose instructions run on the host are offered when the host has them. Intel SDM
- * volume 2 (CPUID), AMD64 manual volume 3 appendix E. Not offered: AVX, VMX, SVM, TSX, MONITOR,
+ * volume 2 (CPUID), AMD64 manual volume 3 appendix E. Not offered: AVX-512, VMX, SVM, TSX, MONITOR,
  * performance counters.
  */
 #include "execute/cpuid.h"
@@ -27,7 +27,8 @@ enum {
 	MAX_BASIC = 0x16,
 	MAX_EXTENDED_INTEL = 0x80000008,
 	MAX_EXTENDED_AMD = 0x80000021,
-	XSAVE_SIZE = 576, /* legacy region and header: XCR0 is x87 and SSE at most */
+	XSAVE_SIZE = 576, /* legacy region and header: x87 and SSE */
+	XSAVE_AVX_SIZE = 256,
 };
 
 /* Leaf 1. */
@@ -36,6 +37,7 @@ enum {
 		   BIT(13) /* CX16 */ | BIT(19) /* SSE4.1 */ | BIT(20) /* SSE4.2 */ |
 		   BIT(22) /* MOVBE */ | BIT(23) /* POPCNT */ | BIT(25) /* AES */ |
 		   BIT(26) /* XSAVE */ | BIT(30) /* RDRAND */,
+	L1C_AVX = BIT(12) /* FMA */ | BIT(28) /* AVX */ | BIT(29) /* F16C */,
 	L1C_OWN = BIT(17) /* PCID */ | BIT(21) /* x2APIC */ | BIT(24) /* TSC-deadline */,
 	L1C_OSXSAVE = BIT(27),
 	L1D_OWN = BIT(0) /* FPU */ | BIT(1) /* VME */ | BIT(2) /* DE */ | BIT(3) /* PSE */ |
@@ -57,6 +59,10 @@ enum {
 	L7B_OWN = BIT(0) /* FSGSBASE */ | BIT(1) /* TSC_ADJUST */ | BIT(7) /* SMEP */ |
 		  BIT(9) /* ERMS */ | BIT(10) /* INVPCID */ | BIT(20) /* SMAP */ |
 		  BIT(23) /* CLFLUSHOPT */ | BIT(24) /* CLWB */,
+	L7B_AVX = BIT(5),  /* AVX2 */
+	L7C_HOST = BIT(8), /* GFNI */
+	L7C_AVX = BIT(9) /* VAES */ | BIT(10) /* VPCLMULQDQ */,
+	L71A_AVX = BIT(4), /* AVX-VNNI */
 	L7C_OWN = BIT(2) /* UMIP */ | BIT(22) /* RDPID */,
 	L7D_OWN = BIT(4), /* FSRM */
 	L7D_INTEL =
@@ -201,6 +207,11 @@ bool cpuid_has(enum cpuid_feature f)
 	return false;
 }
 
+uint64_t cpuid_xcr0(void)
+{
+	return cpuid_has(FEAT_AVX) ? 7 : 3;
+}
+
 static unsigned bits_for(unsigned n)
 {
 	return n > 1 ? 32 - (unsigned)__builtin_clz(n - 1) : 0;
@@ -226,8 +237,8 @@ static void leaf_1(struct vcpu *v, uint32_t out[4])
 	host(1, 0, h);
 	out[EAX] = h[EAX] & 0x0fff3fff;
 	out[EBX] = 64 / 8 << 8 | (n < 255 ? n : 255) << 16 | apic_id(v) << 24;
-	out[ECX] = (h[ECX] & L1C_HOST) | L1C_OWN | (v->paravirt ? L1C_HYPERVISOR : 0) |
-		   (v->cr4 & CR4_OSXSAVE ? L1C_OSXSAVE : 0);
+	out[ECX] = (h[ECX] & (cpuid_has(FEAT_AVX) ? L1C_HOST | L1C_AVX : L1C_HOST)) | L1C_OWN |
+		   (v->paravirt ? L1C_HYPERVISOR : 0) | (v->cr4 & CR4_OSXSAVE ? L1C_OSXSAVE : 0);
 	out[EDX] = L1D_OWN | (apic_enabled(v) ? L1D_APIC : 0) | (n > 1 ? L1D_HTT : 0);
 }
 
@@ -251,14 +262,20 @@ static void leaf_cache(struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t
 
 static void leaf_7(uint32_t subleaf, uint32_t out[4])
 {
+	bool avx = cpuid_has(FEAT_AVX);
 	uint32_t h[4];
 
-	if (subleaf != 0) {
+	if (subleaf > 1) {
 		return;
 	}
-	host(7, 0, h);
-	out[EBX] = (h[EBX] & L7B_HOST) | L7B_OWN;
-	out[ECX] = L7C_OWN;
+	host(7, subleaf, h);
+	if (subleaf == 1) {
+		out[EAX] = avx ? h[EAX] & L71A_AVX : 0;
+		return;
+	}
+	out[EAX] = 1;
+	out[EBX] = (h[EBX] & (avx ? L7B_HOST | L7B_AVX : L7B_HOST)) | L7B_OWN;
+	out[ECX] = (h[ECX] & (avx ? L7C_HOST | L7C_AVX : L7C_HOST)) | L7C_OWN;
 	out[EDX] = L7D_OWN | (cpuid_is_amd() ? 0 : L7D_INTEL | L7D_SSBD);
 }
 
@@ -278,7 +295,12 @@ static void leaf_topology(struct vcpu *v, uint32_t subleaf, uint32_t out[4])
 	}
 }
 
-static void leaf_xsave(uint32_t subleaf, uint32_t out[4])
+static uint32_t xsave_size(uint64_t xcr0)
+{
+	return xcr0 & 4 ? XSAVE_SIZE + XSAVE_AVX_SIZE : XSAVE_SIZE;
+}
+
+static void leaf_xsave(const struct vcpu *v, uint32_t subleaf, uint32_t out[4])
 {
 	uint32_t h[4];
 
@@ -286,11 +308,15 @@ static void leaf_xsave(uint32_t subleaf, uint32_t out[4])
 		return;
 	}
 	if (subleaf == 0) {
-		out[EAX] = 3; /* x87, SSE */
-		out[EBX] = out[ECX] = XSAVE_SIZE;
+		out[EAX] = (uint32_t)cpuid_xcr0();
+		out[EBX] = xsave_size(v->xcr0);
+		out[ECX] = xsave_size(cpuid_xcr0());
 	} else if (subleaf == 1) {
 		host(0xd, 1, h);
 		out[EAX] = h[EAX] & 3; /* XSAVEOPT, XSAVEC */
+		out[EBX] = xsave_size(v->xcr0);
+	} else if (subleaf == 2 && cpuid_has(FEAT_AVX)) {
+		out[EAX] = XSAVE_AVX_SIZE;
 		out[EBX] = XSAVE_SIZE;
 	}
 }
@@ -333,7 +359,7 @@ static void leaf_basic(struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t
 		break;
 	case 7: leaf_7(subleaf, out); break;
 	case 0xb: leaf_topology(v, subleaf, out); break;
-	case 0xd: leaf_xsave(subleaf, out); break;
+	case 0xd: leaf_xsave(v, subleaf, out); break;
 	case 0x15:
 	case 0x16: leaf_tsc(v, leaf, out); break;
 	}

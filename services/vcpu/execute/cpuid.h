@@ -37,4 +37,7 @@ enum cpuid_feature {
 };
 bool cpuid_has(enum cpuid_feature f);
 
+/* The bits of XCR0 that may be set. */
+uint64_t cpuid_xcr0(void);
+
 #endif

@@ -93,6 +93,7 @@ int simd_init(void)
 void simd_reset(struct vcpu *v)
 {
 	memset(&v->fx, 0, sizeof(v->fx));
+	memset(v->ymmh, 0, sizeof(v->ymmh));
 	v->fx.fcw = FCW_INIT;
 	v->fx.mxcsr = MXCSR_INIT;
 	v->fx.mxcsr_mask = MXCSR_VALID;
@@ -471,12 +472,21 @@ static const struct insn *fnstsw(struct vcpu *v, const struct insn *i)
 	NEXT(v, i);
 }
 
+static void check_mxcsr(struct vcpu *v, const struct insn *i)
+{
+	v->insn = i;
+	if (i->flags & INSN_VEX) {
+		simd_check_avx(v);
+	} else {
+		simd_check_sse(v);
+	}
+}
+
 static const struct insn *ldmxcsr(struct vcpu *v, const struct insn *i)
 {
 	uint32_t csr;
 
-	v->insn = i;
-	simd_check_sse(v);
+	check_mxcsr(v, i);
 	csr = mmu_read32(v, ea_linear(v, i, 4, MMU_R));
 	if (csr & ~(uint32_t)MXCSR_VALID) {
 		raise_error(v, VEC_GP, 0);
@@ -487,8 +497,7 @@ static const struct insn *ldmxcsr(struct vcpu *v, const struct insn *i)
 
 static const struct insn *stmxcsr(struct vcpu *v, const struct insn *i)
 {
-	v->insn = i;
-	simd_check_sse(v);
+	check_mxcsr(v, i);
 	mmu_write32(v, ea_linear(v, i, 4, MMU_W), simd_mxcsr(v));
 	NEXT(v, i);
 }

@@ -31,26 +31,31 @@ void simd_sse_unavailable(struct vcpu *v)
 
 /* -- handlers -- */
 
-_Noreturn static void raise_simd_fp(struct vcpu *v)
+void simd_unmask(struct vcpu *v)
 {
-	raise_exception(v, v->cr4 & CR4_OSXMMEXCPT ? VEC_XM : VEC_UD);
+	uint32_t csr = simd_mxcsr(v);
+
+	__asm__ volatile("ldmxcsr %0" : : "m"(csr) : "memory");
+}
+
+void simd_mask(struct vcpu *v, int struck)
+{
+	uint32_t csr;
+
+	__asm__ volatile("stmxcsr %0" : "=m"(csr) : : "memory");
+	csr |= MXCSR_MASKS;
+	__asm__ volatile("ldmxcsr %0" : : "m"(csr) : "memory");
+	if (struck) {
+		raise_exception(v, v->cr4 & CR4_OSXMMEXCPT ? VEC_XM : VEC_UD);
+	}
 }
 
 /* The guest has exceptions unmasked: run with its true MXCSR; SIGFPE makes the thunk return 1. */
 static __attribute__((noinline)) void call_unmasked(struct vcpu *v, thunk_fn *fn, void *reg,
 						    void *rm)
 {
-	uint32_t csr = simd_mxcsr(v);
-	int struck;
-
-	__asm__ volatile("ldmxcsr %0" : : "m"(csr) : "memory");
-	struck = fn(reg, rm, v);
-	__asm__ volatile("stmxcsr %0" : "=m"(csr) : : "memory");
-	csr |= MXCSR_MASKS;
-	__asm__ volatile("ldmxcsr %0" : : "m"(csr) : "memory");
-	if (struck) {
-		raise_simd_fp(v);
-	}
+	simd_unmask(v);
+	simd_mask(v, fn(reg, rm, v));
 }
 
 static inline void call_thunk(struct vcpu *v, const struct insn *i, void *rm, bool fp)
@@ -69,7 +74,7 @@ static inline const struct insn *run_form(struct vcpu *v, const struct insn *i,
 					  enum simd_class class, enum simd_place place, bool fp)
 {
 	unsigned size = (uint8_t)(i->imm >> OPERAND_SIZE_SHIFT);
-	bool aligned = i->imm >> OPERAND_ALIGN_SHIFT & 1;
+	unsigned align = i->imm >> OPERAND_ALIGN_SHIFT & 1 ? 16 : 1;
 	uint64_t lin;
 	void *rm;
 
@@ -85,10 +90,10 @@ static inline const struct insn *run_form(struct vcpu *v, const struct insn *i,
 		NEXT(v, i);
 	}
 	if (place == PLACE_LOAD) {
-		call_thunk(v, i, (void *)simd_operand(v, i, size, aligned), fp);
+		call_thunk(v, i, (void *)simd_operand(v, i, size, align), fp);
 		NEXT(v, i);
 	}
-	rm = simd_target(v, i, size, aligned, &lin);
+	rm = simd_target(v, i, size, align, &lin);
 	call_thunk(v, i, rm ? rm : v->bounce, fp);
 	if (!rm) {
 		mmu_write_bytes(v, lin, v->bounce, size);
@@ -261,7 +266,7 @@ static bool bind_form(struct insn *i)
 bool execute_bind_simd(struct vcpu *v, struct insn *i)
 {
 	if (i->flags & INSN_VEX) {
-		return false;
+		return simd_bind_avx(v, i);
 	}
 	return simd_bind_move(v, i) || simd_bind_x87(v, i) || simd_bind_state(v, i) ||
 	       simd_bind_misc(v, i) || bind_form(i);

@@ -3,12 +3,13 @@
  * x87, MMX and SSE: the state's place while a vCPU runs, and the pieces the family's files share.
  * Intel SDM volume 1 chapters 8 to 13, volume 3 chapters 2.5 and 13.
  *
- * XMM lives in vcpu.fx.xmm. x87/MMX and MXCSR's exception flags live in the host's registers from
- * simd_enter() to simd_leave(): code called in between on this thread must use neither x87/MMX nor
- * floating point (or bracket it with simd_leave() and simd_enter()). MXCSR's control bits are
- * vcpu.fx.mxcsr's; the host runs with them, but with all exceptions masked. vcpu.fx.fcw always
- * equals the host's control word. vcpu.fx.fop, fip and fdp, vcpu.x87_cs and x87_ds are the guest's
- * last x87 instruction: the host's own registers hold addresses of thunks.
+ * XMM lives in vcpu.fx.xmm, the upper halves of YMM in vcpu.ymmh. x87/MMX and MXCSR's exception
+ * flags live in the host's registers from simd_enter() to simd_leave(): code called in between on
+ * this thread must use neither x87/MMX nor floating point (or bracket it with simd_leave() and
+ * simd_enter()). MXCSR's control bits are vcpu.fx.mxcsr's; the host runs with them, but with all
+ * exceptions masked. vcpu.fx.fcw always equals the host's control word. vcpu.fx.fop, fip and fdp,
+ * vcpu.x87_cs and x87_ds are the guest's last x87 instruction: the host's own registers hold
+ * addresses of thunks.
  */
 #ifndef VCPU_EXECUTE_SIMD_H
 #define VCPU_EXECUTE_SIMD_H
@@ -23,6 +24,10 @@ enum {
 	MXCSR_MASKS = 0x1f80,
 	MXCSR_FLAGS = 0x3f,
 	MXCSR_VALID = 0xffff, /* MXCSR_MASK: what LDMXCSR and the restores may set */
+	XCR0_X87 = 1 << 0,
+	XCR0_SSE = 1 << 1,
+	XCR0_AVX = 1 << 2,
+	XCR0_AVX_STATE = XCR0_SSE | XCR0_AVX, /* what AVX instructions want */
 };
 
 /*
@@ -56,9 +61,12 @@ bool simd_bind_move(struct vcpu *v, struct insn *i);
 bool simd_bind_misc(struct vcpu *v, struct insn *i);
 bool simd_bind_state(struct vcpu *v, struct insn *i);
 bool simd_bind_x87(struct vcpu *v, struct insn *i);
+bool simd_bind_avx(struct vcpu *v, struct insn *i);
+bool simd_bind_masked(struct insn *i);
 
 /* Slow halves of the checks below: raise what applies, or return. */
 void simd_sse_unavailable(struct vcpu *v);
+_Noreturn void simd_avx_unavailable(struct vcpu *v);
 _Noreturn void simd_x87_unavailable(struct vcpu *v, bool mmx);
 void simd_check_mf_slow(struct vcpu *v);
 
@@ -67,6 +75,16 @@ static inline void simd_check_sse(struct vcpu *v)
 {
 	if (__builtin_expect((v->cr0 & (CR0_EM | CR0_TS)) | (~v->cr4 & CR4_OSFXSR), 0)) {
 		simd_sse_unavailable(v);
+	}
+}
+
+/* #UD and #NM of VEX instructions on vectors. SDM volume 2 2.4: neither CR0.EM nor CR4.OSFXSR. */
+static inline void simd_check_avx(struct vcpu *v)
+{
+	if (__builtin_expect((v->cr0 & CR0_TS) | (~v->cr4 & CR4_OSXSAVE) |
+				     (~v->xcr0 & XCR0_AVX_STATE),
+			     0)) {
+		simd_avx_unavailable(v);
 	}
 }
 
@@ -101,20 +119,34 @@ static inline void simd_check_x87(struct vcpu *v)
 	simd_check_mf(v);
 }
 
+/*
+ * With SSE exceptions unmasked: around a thunk, the guest's true MXCSR on the host, and back;
+ * struck is what the thunk returned, and raises #XM (or #UD).
+ */
+void simd_unmask(struct vcpu *v);
+void simd_mask(struct vcpu *v, int struck);
+
+/*
+ * MASKMOVDQU's and MASKMOVQ's work: stores to seg:rDI those of n bytes whose mask byte has its top
+ * bit set. All must be writable, chosen or not.
+ */
+void simd_store_masked(struct vcpu *v, const struct insn *i, const uint8_t *data,
+		       const uint8_t *mask, unsigned n);
+
 /* For the work of handlers with buffers of their own: kept out of them, see NEXT(). */
 #define SIMD_APART __attribute__((noinline))
 
 /*
  * An operand of `size` bytes to read: a pointer to it, straight into guest RAM or to vcpu.bounce,
- * filled. Raises what the access raises, #GP(0) first where alignment is wanted and absent.
+ * filled. Raises what the access raises, #GP(0) first where it is not aligned to `align` bytes.
  */
 static inline const void *simd_operand(struct vcpu *v, const struct insn *i, unsigned size,
-				       bool aligned)
+				       unsigned align)
 {
 	uint64_t lin = ea_linear(v, i, size, MMU_R);
 	const void *p;
 
-	if (aligned && __builtin_expect((lin & 15) != 0, 0)) {
+	if (__builtin_expect((lin & (align - 1)) != 0, 0)) {
 		raise_error(v, VEC_GP, 0);
 	}
 	p = mmu_ptr(v, lin, size, MMU_R);
@@ -130,12 +162,12 @@ static inline const void *simd_operand(struct vcpu *v, const struct insn *i, uns
  * right to write there checked: the caller then stores by mmu_write_bytes().
  */
 static inline __attribute__((always_inline)) void *
-simd_target(struct vcpu *v, const struct insn *i, unsigned size, bool aligned, uint64_t *lin)
+simd_target(struct vcpu *v, const struct insn *i, unsigned size, unsigned align, uint64_t *lin)
 {
 	void *p;
 
 	*lin = ea_linear(v, i, size, MMU_W);
-	if (aligned && __builtin_expect((*lin & 15) != 0, 0)) {
+	if (__builtin_expect((*lin & (align - 1)) != 0, 0)) {
 		raise_error(v, VEC_GP, 0);
 	}
 	p = mmu_ptr(v, *lin, size, MMU_W);

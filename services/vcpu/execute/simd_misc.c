@@ -20,9 +20,8 @@ static const struct insn *emms(struct vcpu *v, const struct insn *i)
 
 /* -- masked stores to seg:rDI -- */
 
-/* Stores the bytes whose mask byte has its top bit set. All must be writable, chosen or not. */
-static SIMD_APART void store_masked(struct vcpu *v, const struct insn *i, const uint8_t *data,
-				    const uint8_t *mask, unsigned n)
+void simd_store_masked(struct vcpu *v, const struct insn *i, const uint8_t *data,
+		       const uint8_t *mask, unsigned n)
 {
 	uint64_t off = v->gpr[RDI], lin;
 
@@ -40,7 +39,7 @@ static const struct insn *maskmovdqu(struct vcpu *v, const struct insn *i)
 {
 	v->insn = i;
 	simd_check_sse(v);
-	store_masked(v, i, v->fx.xmm[i->reg], v->fx.xmm[i->rm], 16);
+	simd_store_masked(v, i, v->fx.xmm[i->reg], v->fx.xmm[i->rm], 16);
 	NEXT(v, i);
 }
 
@@ -57,7 +56,7 @@ static SIMD_APART void do_maskmovq(struct vcpu *v, const struct insn *i)
 	memcpy(data, v->fx.st[((i->modrm >> 3 & 7) - top) & 7], 8);
 	memcpy(mask, v->fx.st[((i->modrm & 7) - top) & 7], 8);
 	((thunk_fn *)i->aux)(bounce, NULL, v);
-	store_masked(v, i, data, mask, 8);
+	simd_store_masked(v, i, data, mask, 8);
 }
 
 static const struct insn *maskmovq(struct vcpu *v, const struct insn *i)

@@ -24,7 +24,7 @@ static inline void start(struct vcpu *v, const struct insn *i)
 static inline const struct insn *load_16(struct vcpu *v, const struct insn *i, bool aligned)
 {
 	start(v, i);
-	memcpy(v->fx.xmm[i->reg], simd_operand(v, i, 16, aligned), 16);
+	memcpy(v->fx.xmm[i->reg], simd_operand(v, i, 16, aligned ? 16 : 1), 16);
 	NEXT(v, i);
 }
 
@@ -44,7 +44,7 @@ static inline const struct insn *store_16(struct vcpu *v, const struct insn *i, 
 	void *p;
 
 	start(v, i);
-	p = simd_target(v, i, 16, aligned, &lin);
+	p = simd_target(v, i, 16, aligned ? 16 : 1, &lin);
 	if (__builtin_expect(!p, 0)) {
 		mmu_write_bytes(v, lin, v->fx.xmm[i->reg], 16);
 	} else {

@@ -8,8 +8,10 @@
 #include <errno.h>
 #include <string.h>
 
-#include "exits/board.h"
+#include "execute/cpuid.h"
 #include "execute/execute.h"
+#include "execute/simd.h"
+#include "exits/board.h"
 #include "mmu/walk.h"
 
 /* clang-format off */
@@ -150,13 +152,29 @@ static void events_get(const struct vcpu *v, struct kvm_vcpu_events *e)
 	e->exception_payload = v->pending_db;
 }
 
+/* Standard format, SDM volume 1 13.4. */
+enum { XSTATE_BV = 512, XSTATE_AVX = 576 };
+
 static void xsave_get(const struct vcpu *v, struct kvm_xsave *x)
 {
-	const uint64_t xstate_bv = 3; /* x87 and SSE are present */
+	const uint64_t xstate_bv = 3 | XCR0_AVX; /* x87, SSE and AVX are present */
 
 	memset(x, 0, sizeof(*x));
 	memcpy(x->region, &v->fx, sizeof(v->fx));
-	memcpy((uint8_t *)x->region + 512, &xstate_bv, sizeof(xstate_bv));
+	memcpy((uint8_t *)x->region + XSTATE_BV, &xstate_bv, sizeof(xstate_bv));
+	memcpy((uint8_t *)x->region + XSTATE_AVX, v->ymmh, sizeof(v->ymmh));
+}
+
+static void xsave_set(struct vcpu *v, const struct kvm_xsave *x)
+{
+	uint64_t xstate_bv;
+
+	memcpy(&xstate_bv, (const uint8_t *)x->region + XSTATE_BV, sizeof(xstate_bv));
+	memcpy(&v->fx, x->region, sizeof(v->fx));
+	memset(v->ymmh, 0, sizeof(v->ymmh));
+	if (xstate_bv & XCR0_AVX) {
+		memcpy(v->ymmh, (const uint8_t *)x->region + XSTATE_AVX, sizeof(v->ymmh));
+	}
 }
 
 void state_get(struct vcpu *v, struct mobo_cpu_state *s)
@@ -204,6 +222,9 @@ static bool state_is_possible(const struct mobo_cpu_state *s)
 		return false;
 	}
 	if (lma != ((r->cr0 & CR0_PG) && (r->efer & EFER_LME)) || (lma && !(r->cr4 & CR4_PAE))) {
+		return false;
+	}
+	if (s->xcrs.nr_xcrs && s->xcrs.xcrs[0].value & ~cpuid_xcr0()) {
 		return false;
 	}
 	return s->n_msrs <= MOBO_CPU_STATE_MSRS && !(mxcsr >> 16);
@@ -254,7 +275,7 @@ int state_set(struct vcpu *v, const struct mobo_cpu_state *s)
 	v->dr[7] = s->debugregs.dr7;
 	events_set(v, &s->events);
 	v->xcr0 = s->xcrs.nr_xcrs ? s->xcrs.xcrs[0].value : 1;
-	memcpy(&v->fx, s->xsave.region, sizeof(v->fx));
+	xsave_set(v, &s->xsave);
 	v->halted = s->mp_state.mp_state == KVM_MP_STATE_HALTED;
 	v->wait_sipi = s->mp_state.mp_state == KVM_MP_STATE_UNINITIALIZED ||
 		       s->mp_state.mp_state == KVM_MP_STATE_INIT_RECEIVED;

@@ -132,7 +132,7 @@ static inline const struct insn *x87_load(struct vcpu *v, const struct insn *i, 
 {
 	v->insn = i;
 	simd_check_x87(v);
-	((thunk_fn *)i->aux)(NULL, (void *)simd_operand(v, i, size, false), v);
+	((thunk_fn *)i->aux)(NULL, (void *)simd_operand(v, i, size, 1), v);
 	record_operand(v, i);
 	NEXT(v, i);
 }
@@ -157,7 +157,7 @@ static inline const struct insn *x87_store(struct vcpu *v, const struct insn *i,
 
 	v->insn = i;
 	simd_check_x87(v);
-	p = simd_target(v, i, size, false, &lin);
+	p = simd_target(v, i, size, 1, &lin);
 	((thunk_fn *)i->aux)(NULL, p ? p : v->bounce, v);
 	record_operand(v, i);
 	if (__builtin_expect(!p, 0) && store_happened()) {

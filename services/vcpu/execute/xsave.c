@@ -1,22 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * XSAVE, XSAVEOPT, XSAVEC, XSAVES, XRSTOR, XRSTORS and XGETBV's view of what is in use, for x87 and
- * SSE state. Intel SDM volume 1 chapter 13. Not modelled: the modified optimisation, components
- * above SSE (XCR0 has none).
+ * SSE and AVX state. Intel SDM volume 1 chapter 13. Not modelled: the modified optimisation, other
+ * components (XCR0 has none).
  */
 #include "execute/fpu_state.h"
 #include "execute/simd.h"
 
 enum {
-	XS_X87 = 1 << 0,
-	XS_SSE = 1 << 1,
-	XS_AVX = 1 << 2,
 	OFF_MXCSR = 24,
 	OFF_ST = 32,
 	OFF_XMM = 160,
 	OFF_HEADER = 512,
 	HEADER_LEN = 64,
-	AREA_LEN = OFF_HEADER + HEADER_LEN,
+	AREA_LEN = OFF_HEADER + HEADER_LEN, /* without extended components */
+	OFF_AVX = AREA_LEN,		    /* in either format: there is no other */
+	AVX_LEN = 256,
 };
 #define XCOMP_COMPACT (1ull << 63)
 
@@ -33,25 +32,36 @@ static unsigned xmm_len(const struct vcpu *v)
 	return (v->mode & MODE_SIZE) == MODE_64 ? 256 : 128;
 }
 
+/* Bytes of an area with these components. */
+static unsigned area_len(uint64_t components)
+{
+	return components & XCR0_AVX ? OFF_AVX + AVX_LEN : AREA_LEN;
+}
+
 /* State components that are not in their initial configuration. vcpu.fx is current but MXCSR. */
 static uint64_t in_use(const struct vcpu *v)
 {
 	uint64_t bv = 0, any = 0, words[32];
 
 	if (v->fx.fcw != FCW_INIT || v->fx.fsw || v->fx.ftw) {
-		bv |= XS_X87;
+		bv |= XCR0_X87;
 	}
 	memcpy(words, v->fx.xmm, sizeof(words));
 	for (unsigned k = 0; k < 32; k++) {
 		any |= words[k];
 	}
 	if (any || simd_mxcsr(v) != MXCSR_INIT) {
-		bv |= XS_SSE;
+		bv |= XCR0_SSE;
 	}
-	return bv;
+	any = 0;
+	memcpy(words, v->ymmh, sizeof(words));
+	for (unsigned k = 0; k < 32; k++) {
+		any |= words[k];
+	}
+	return any ? bv | XCR0_AVX : bv;
 }
 
-static uint64_t operand(struct vcpu *v, const struct insn *i, enum mmu_access acc)
+static uint64_t operand(struct vcpu *v, const struct insn *i, unsigned len, enum mmu_access acc)
 {
 	uint64_t lin;
 
@@ -62,7 +72,7 @@ static uint64_t operand(struct vcpu *v, const struct insn *i, enum mmu_access ac
 	if (v->cr0 & CR0_TS) {
 		raise_exception(v, VEC_NM);
 	}
-	lin = ea_linear(v, i, AREA_LEN, acc);
+	lin = ea_linear(v, i, len, acc);
 	if (lin & 63) {
 		raise_error(v, VEC_GP, 0);
 	}
@@ -93,29 +103,33 @@ static void write_pieces(struct vcpu *v, uint64_t lin, const struct piece *p, un
 static SIMD_APART void xsave_any(struct vcpu *v, const struct insn *i, enum xsave_form form,
 				 uint64_t rfbm)
 {
-	uint64_t lin = operand(v, i, MMU_W);
+	unsigned len = area_len(rfbm);
+	uint64_t lin = operand(v, i, len, MMU_W);
 	uint32_t csr[2] = {simd_mxcsr(v), MXCSR_VALID};
 	uint64_t header[2], used, stored;
-	struct piece p[5];
+	struct piece p[6];
 	unsigned n = 0;
 	uint8_t x87[OFF_XMM];
 
 	mmu_probe(v, lin, 1, MMU_W);
-	mmu_probe(v, lin + AREA_LEN - 1, 1, MMU_W);
+	mmu_probe(v, lin + len - 1, 1, MMU_W);
 	simd_store_x87(v);
 	used = in_use(v) & rfbm;
 	stored = form == XSAVE ? rfbm : used;
 	memcpy(x87, &v->fx, sizeof(x87));
 	fpu_put_pointers(v, i, x87);
-	if (stored & XS_X87) {
+	if (stored & XCR0_X87) {
 		p[n++] = (struct piece){0, OFF_MXCSR, x87};
 		p[n++] = (struct piece){OFF_ST, OFF_XMM - OFF_ST, x87 + OFF_ST};
 	}
-	if (form == XSAVEC ? stored & XS_SSE : rfbm & (XS_SSE | XS_AVX)) {
+	if (form == XSAVEC ? stored & XCR0_SSE : rfbm & (XCR0_SSE | XCR0_AVX)) {
 		p[n++] = (struct piece){OFF_MXCSR, sizeof(csr), csr};
 	}
-	if (stored & XS_SSE) {
+	if (stored & XCR0_SSE) {
 		p[n++] = (struct piece){OFF_XMM, xmm_len(v), v->fx.xmm};
+	}
+	if (stored & XCR0_AVX) {
+		p[n++] = (struct piece){OFF_AVX, xmm_len(v), v->ymmh};
 	}
 	if (form == XSAVEC) {
 		header[0] = used;
@@ -181,7 +195,8 @@ static void check_area(struct vcpu *v, const struct xsave_area *a, uint64_t rfbm
 	}
 	memcpy(&csr, a->legacy + OFF_MXCSR, 4);
 	if (csr & ~(uint32_t)MXCSR_VALID) {
-		bad |= compact ? !!(rfbm & a->xstate_bv & XS_SSE) : !!(rfbm & (XS_SSE | XS_AVX));
+		bad |= compact ? !!(rfbm & a->xstate_bv & XCR0_SSE)
+			       : !!(rfbm & (XCR0_SSE | XCR0_AVX));
 	}
 	if (bad || rsvd) {
 		raise_error(v, VEC_GP, 0);
@@ -190,7 +205,8 @@ static void check_area(struct vcpu *v, const struct xsave_area *a, uint64_t rfbm
 
 static SIMD_APART void xrstor_any(struct vcpu *v, const struct insn *i, bool compact_only)
 {
-	uint64_t lin = operand(v, i, MMU_R), rfbm = requested(v);
+	uint64_t rfbm = requested(v), lin = operand(v, i, AREA_LEN, MMU_R);
+	uint8_t ymmh[AVX_LEN] = {0};
 	struct xsave_area a;
 	uint32_t csr;
 
@@ -198,23 +214,30 @@ static SIMD_APART void xrstor_any(struct vcpu *v, const struct insn *i, bool com
 	mmu_probe(v, lin + OFF_HEADER, HEADER_LEN, MMU_R);
 	mmu_read_bytes(v, lin, &a, sizeof(a));
 	check_area(v, &a, rfbm, compact_only);
+	if (rfbm & a.xstate_bv & XCR0_AVX) {
+		ea_linear(v, i, OFF_AVX + AVX_LEN, MMU_R);
+		mmu_read_bytes(v, lin + OFF_AVX, ymmh, xmm_len(v));
+	}
 	memcpy(&csr, a.legacy + OFF_MXCSR, 4);
 	if (a.xcomp_bv & XCOMP_COMPACT) {
-		if (rfbm & XS_SSE) {
-			simd_set_mxcsr(v, a.xstate_bv & XS_SSE ? csr : MXCSR_INIT);
+		if (rfbm & XCR0_SSE) {
+			simd_set_mxcsr(v, a.xstate_bv & XCR0_SSE ? csr : MXCSR_INIT);
 		}
-	} else if (rfbm & (XS_SSE | XS_AVX)) {
+	} else if (rfbm & (XCR0_SSE | XCR0_AVX)) {
 		simd_set_mxcsr(v, csr);
 	}
-	if (rfbm & XS_SSE) {
-		if (a.xstate_bv & XS_SSE) {
+	if (rfbm & XCR0_SSE) {
+		if (a.xstate_bv & XCR0_SSE) {
 			memcpy(v->fx.xmm, a.legacy + OFF_XMM, xmm_len(v));
 		} else {
 			memset(v->fx.xmm, 0, xmm_len(v));
 		}
 	}
-	if (rfbm & XS_X87) {
-		if (a.xstate_bv & XS_X87) {
+	if (rfbm & XCR0_AVX) {
+		memcpy(v->ymmh, ymmh, xmm_len(v));
+	}
+	if (rfbm & XCR0_X87) {
+		if (a.xstate_bv & XCR0_X87) {
 			fpu_load_x87_image(v, i, a.legacy);
 		} else {
 			fpu_init_x87(v);
