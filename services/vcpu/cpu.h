@@ -275,6 +275,13 @@ struct mmu_cache {
 	} ram[MMU_RAM_RUNS]; /* the last answers of board_mem_lookup() that were RAM */
 };
 
+/* Where an indirect branch goes on: the host address for an RIP. See translate/branch.c. */
+struct jump_slot {
+	uint64_t rip;
+	const uint8_t *host;
+};
+enum { JUMP_CONTEXTS = 8, JUMP_SLOTS = 2048 };
+
 /* What an instruction inhibits until its successor has ended. */
 enum vcpu_shadow {
 	SHADOW_STI = 1,	   /* maskable interrupts */
@@ -330,6 +337,15 @@ struct vcpu {
 	_Atomic uint32_t stop; /* a bit of req & req_mask was set: translated code looks here */
 	_Atomic uint32_t *kick_summary; /* devices set bits here: see mobo/io.h */
 
+	/* Between translated code and C: see translate/runtime.c. */
+	uint64_t host_rsp;
+	uint64_t event_arg;    /* RAX when the event was called */
+	uint64_t event_result; /* RAX when it goes on */
+	uint64_t event_resume; /* where */
+	uint64_t event_scratch;
+	uint16_t event_flags; /* host EFLAGS, as aflags */
+	bool event_avx;	      /* YMM registers hold guest state */
+
 	struct fx_area fx;				   /* x87, MXCSR, XMM: see execute/simd.h */
 	uint8_t ymmh[16][16] __attribute__((aligned(64))); /* upper halves of the YMM registers */
 	uint8_t bounce[32] __attribute__((aligned(32)));   /* an operand not accessible in place */
@@ -372,6 +388,7 @@ struct vcpu {
 	void *state_arg;
 	struct vcpu_debug debug;
 	jmp_buf unwind; /* back to the run loop, registers committed or not as the raiser chose */
+	struct jump_slot jumps[JUMP_CONTEXTS][JUMP_SLOTS];
 	struct mmu_tlb tlbs[N_MMU_CTX];
 	uint32_t tlb_epoch; /* counts flushes: a saved translation is good while it stays */
 	struct mmu_cache mmu;

@@ -117,6 +117,6 @@ struct mobo_engine_ops {
 	const struct mobo_engine_debug *debug; /* NULL: cannot be debugged */
 };
 
-extern const struct mobo_engine_ops mobo_engine_interpreter;
+extern const struct mobo_engine_ops mobo_engine_interpreter, mobo_engine_translator;
 
 #endif

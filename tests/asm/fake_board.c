@@ -10,6 +10,8 @@
 #include "engine.h"
 #include "execute/execute.h"
 
+const struct mobo_engine_ops *fake_board_engine = &mobo_engine_interpreter;
+
 int fake_board_init(struct board *b, uint64_t ram_size)
 {
 	memset(b, 0, sizeof(*b));
@@ -31,7 +33,7 @@ int fake_board_init(struct board *b, uint64_t ram_size)
 void fake_board_finish(struct board *b)
 {
 	for (unsigned n = 0; n < b->n_vcpus; n++) {
-		mobo_engine_interpreter.vcpu_finish(b->vcpu[n]);
+		fake_board_engine->vcpu_finish(b->vcpu[n]);
 		vcpu_free(b->vcpu[n]);
 	}
 	free(b->code);
@@ -52,12 +54,12 @@ struct vcpu *fake_board_add_vcpu(struct board *b)
 	v->board = b;
 	v->index = b->n_vcpus;
 	v->kick_summary = &b->summary;
-	if (mobo_engine_interpreter.vcpu_init(v)) {
+	if (fake_board_engine->vcpu_init(v)) {
 		vcpu_free(v);
 		return NULL;
 	}
 	b->vcpu[b->n_vcpus++] = v;
-	mobo_engine_interpreter.reset(v, false);
+	fake_board_engine->reset(v, false);
 	return v;
 }
 

@@ -7,6 +7,7 @@
 #ifndef TESTS_ASM_FAKE_BOARD_H
 #define TESTS_ASM_FAKE_BOARD_H
 
+#include "engine.h"
 #include "exits/board.h"
 
 enum { FAKE_BOARD_VCPUS = 4 };
@@ -39,6 +40,9 @@ struct board {
 	struct vcpu *vcpu[FAKE_BOARD_VCPUS];
 	unsigned n_vcpus;
 };
+
+/* What runs the vCPUs that are added from now on; at first the interpreter. */
+extern const struct mobo_engine_ops *fake_board_engine;
 
 /* 0 or -errno. ram_size is rounded up to a page; the RAM is zero. */
 int fake_board_init(struct board *b, uint64_t ram_size);

@@ -257,7 +257,7 @@ static void set_up(struct vcpu *v, kernel_fn *fn, uint64_t n)
 	memcpy(ram + CODE, __start_guest_code, (size_t)(__stop_guest_code - __start_guest_code));
 	ram[back] = 0xf4; /* HLT */
 	memcpy(ram + STACK - 8, &back, sizeof(back));
-	mobo_engine_interpreter.get_state(v, s);
+	fake_board_engine->get_state(v, s);
 	s->sregs.cr0 = CR0_PE | CR0_PG | CR0_ET | CR0_NE;
 	s->sregs.cr3 = PAGE_TABLES;
 	s->sregs.cr4 = CR4_PAE;
@@ -283,10 +283,10 @@ static void set_up(struct vcpu *v, kernel_fn *fn, uint64_t n)
 	s->regs.rsi = n;
 	s->regs.rflags = 2;
 	s->mp_state.mp_state = KVM_MP_STATE_RUNNABLE;
-	if (mobo_engine_interpreter.set_state(v, s)) {
+	if (fake_board_engine->set_state(v, s)) {
 		abort();
 	}
-	mobo_engine_interpreter.map_changed(v);
+	fake_board_engine->map_changed(v);
 	free(s);
 }
 
@@ -312,7 +312,7 @@ static bool measure(struct vcpu *v, const struct kernel *k)
 	set_up(v, k->fn, k->n);
 	insns = v->n_insns;
 	guest = now();
-	exit = mobo_engine_interpreter.run(v);
+	exit = fake_board_engine->run(v);
 	guest = now() - guest;
 	insns = v->n_insns - insns;
 	printf("%-8s %8.1f MIPS %8.3f s", k->name, (double)insns / guest * 1e-6, guest);
@@ -380,6 +380,11 @@ int main(int argc, char **argv)
 	struct vcpu *v;
 	bool ok = true;
 
+	if (argc > 1 && !strcmp(argv[1], "--translator")) {
+		fake_board_engine = &mobo_engine_translator;
+		argc--;
+		argv++;
+	}
 	if (fake_board_init(&board, RAM) || !(v = fake_board_add_vcpu(&board))) {
 		return 2;
 	}

@@ -66,10 +66,15 @@ void insn_prepare_gp(struct insn *i, unsigned off)
 	i->flags |= INSN_END;
 }
 
-static bool bind(struct vcpu *v, struct insn *i)
+bool insn_bind(struct vcpu *v, struct insn *i)
 {
-	return execute_bind_integer(v, i) || execute_bind_control(v, i) ||
-	       execute_bind_string(v, i) || execute_bind_simd(v, i) || execute_bind_system(v, i);
+	if (execute_bind_integer(v, i) || execute_bind_control(v, i) || execute_bind_string(v, i) ||
+	    execute_bind_simd(v, i) || execute_bind_system(v, i)) {
+		return true;
+	}
+	i->fn = raise_ud;
+	i->flags |= INSN_END;
+	return false;
 }
 
 /* As insn_prepare(); *bound: it has a handler, other than for #UD and #GP. */
@@ -83,8 +88,9 @@ static enum decode_result decode_and_bind(struct vcpu *v, struct insn *i, const 
 		insn_prepare_gp(i, off);
 	} else if (decoded != DECODE_SHORT) {
 		i->off = off;
-		*bound = decoded == DECODE_OK && bind(v, i);
-		if (!*bound) {
+		if (decoded == DECODE_OK) {
+			*bound = insn_bind(v, i);
+		} else {
 			i->fn = raise_ud;
 			i->flags |= INSN_END;
 		}

@@ -23,6 +23,8 @@ void prepare_flush(struct vcpu *v);
  */
 enum decode_result insn_prepare(struct vcpu *v, struct insn *i, const uint8_t *code, unsigned n,
 				unsigned off);
+/* Chooses the handler of a decoded instruction. False: it does not exist, *i raises #UD. */
+bool insn_bind(struct vcpu *v, struct insn *i);
 /* The same for an instruction cut off by the segment's limit: raises #GP(0). */
 void insn_prepare_gp(struct insn *i, unsigned off);
 

@@ -343,6 +343,7 @@ static void decode_trace(struct vcpu *v, struct trace *t, const struct fetch *f,
 	t->gpa = f->gpa;
 	t->mode = v->mode;
 	t->crosses = f->crosses;
+	t->heat = 0;
 	t->gpa2 = f->crosses ? f->gpa2 & ~4095ull : 0;
 }
 

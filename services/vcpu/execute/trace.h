@@ -30,6 +30,7 @@ struct trace {
 	uint16_t len; /* bytes */
 	uint8_t n;    /* instructions; insns[n] goes on behind the last */
 	bool crosses;
+	uint16_t heat; /* the translator's: entries through it */
 	struct insn insns[] __attribute__((aligned(64)));
 };
 

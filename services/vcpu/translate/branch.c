@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Branches. Within the region they are the host's own; a direct one that leaves it leads to a stub
+ * until it is linked, an indirect one looks its target up in the jump cache. Whoever leaves has
+ * the guest's flags in vcpu.aflags, or leads through a stub that puts them there. Loops and
+ * entries look for requests.
+ */
+#include <stdlib.h>
+
+#include "translate/generate.h"
+
+static void to_block(struct generate *g, unsigned block, int cc)
+{
+	if (g->n_fixups == GENERATE_FIXUPS) {
+		g->e.full = true;
+		return;
+	}
+	g->fixup[g->n_fixups++] =
+		(struct fixup){cc < 0 ? emit_jmp(&g->e) : emit_jcc(&g->e, (unsigned)cc), block};
+}
+
+static bool new_exit(struct translator *x, struct exit_link exit, uint32_t *index)
+{
+	if (x->n_exits == x->exits_room) {
+		uint32_t room = x->exits_room ? x->exits_room * 2 : 4096;
+		struct exit_link *p = realloc(x->exits, room * sizeof(*p));
+
+		if (!p) {
+			return false;
+		}
+		x->exits = p;
+		x->exits_room = room;
+	}
+	*index = x->n_exits++;
+	x->exits[*index] = exit;
+	return true;
+}
+
+/* A direct branch to RIP `target` outside of the region, on a condition or always (cc < 0). */
+static void to_exit(struct generate *g, unsigned k, uint64_t target, int cc)
+{
+	uint32_t exit;
+
+	if (!new_exit(g->x,
+		      (struct exit_link){.target = target, .region = g->x->n_regions, .insn = k},
+		      &exit)) {
+		g->e.full = true;
+		return;
+	}
+	generate_stub(g, (struct stub){.kind = SITE_EXIT,
+				       .save = g->in_host && !g->in_memory,
+				       .insn = k,
+				       .exit = exit,
+				       .from = cc < 0 ? emit_jmp(&g->e)
+						      : emit_jcc(&g->e, (unsigned)cc)});
+}
+
+static uint64_t branch_target(const struct generate *g, unsigned k)
+{
+	uint64_t rip = generate_next_rip(g, k) + g->r->insn[k].imm;
+
+	return g->long_mode ? rip : (uint32_t)rip;
+}
+
+/* To a successor in the region, or out of it; its flags are where it wants them. */
+static void go(struct generate *g, unsigned k, int block, uint64_t rip, int cc)
+{
+	if (block >= 0) {
+		to_block(g, (unsigned)block, cc);
+	} else {
+		to_exit(g, k, rip, cc);
+	}
+}
+
+void generate_fall(struct generate *g, const struct block *b, unsigned k, int next)
+{
+	if (b->next >= 0) {
+		g->live = g->r->block[b->next].live;
+		generate_want_flags(g);
+	}
+	if (b->next < 0 || b->next != next) {
+		go(g, k, b->next, generate_next_rip(g, k), -1);
+	}
+}
+
+/* Spoils RCX. Flags are in memory. */
+static void jump_rax(struct generate *g, unsigned k)
+{
+	struct emit *e = &g->e;
+
+	emit_mov32(e, RCX, RAX);
+	emit_alu_imm(e, ALU_AND, 4, rm_reg(RCX), (JUMP_SLOTS - 1) * 2);
+	emit_alu(e, 0x3b, 8, RAX,
+		 rm_index(RSP, RCX, 3, g->jumps + (int32_t)offsetof(struct jump_slot, rip)));
+	generate_stub(g, (struct stub){.kind = SITE_INDIRECT, .insn = k, .from = emit_jcc(e, 5)});
+	emit_alu(e, 0xff, 4, 4,
+		 rm_index(RSP, RCX, 3, g->jumps + (int32_t)offsetof(struct jump_slot, host)));
+}
+
+static void push_return(struct generate *g, unsigned k)
+{
+	uint64_t rip = generate_next_rip(g, k);
+	unsigned size = g->stack_size;
+
+	generate_stack(g, k, -(int)size, true);
+	if (size == 4 || (int64_t)rip == (int32_t)rip) {
+		emit_alu(&g->e, 0xc7, size, 0, rm_mem(RAX, 0));
+		emit32(&g->e, (uint32_t)rip);
+	} else {
+		emit_const(&g->e, RCX, rip);
+		emit_store(&g->e, 8, RCX, rm_mem(RAX, 0));
+	}
+	generate_move_stack(g, -(int)size);
+}
+
+/* The target of JMP r/m and CALL r/m: host register `to` := it. */
+static void load_target(struct generate *g, unsigned k, unsigned to)
+{
+	const struct insn *i = &g->r->insn[k];
+	unsigned size = g->stack_size;
+
+	generate_spoil_flags(g);
+	if (i->mod == 3) {
+		emit_load(&g->e, size, to, generate_source(i->rm));
+	} else {
+		emit_load(&g->e, size, to, rm_mem(generate_operand(g, k, size, false), 0));
+	}
+}
+
+static void ret(struct generate *g, unsigned k)
+{
+	const struct insn *i = &g->r->insn[k];
+	unsigned size = g->stack_size;
+
+	generate_stack(g, k, 0, false);
+	emit_load(&g->e, size, RAX, rm_mem(RAX, 0));
+	generate_move_stack(g, (int)size + (i->opcode == 0xc2 ? (uint16_t)i->imm : 0));
+	jump_rax(g, k);
+}
+
+static void jcc(struct generate *g, const struct block *b, unsigned k, int next)
+{
+	unsigned cc = g->r->insn[k].opcode & 15;
+
+	generate_want_flags(g);
+	if (b->taken >= 0 && b->taken == next && b->next >= 0) {
+		to_block(g, (unsigned)b->next, (int)(cc ^ 1));
+		return;
+	}
+	go(g, k, b->taken, branch_target(g, k), (int)cc);
+	if (b->next < 0 || b->next != next) {
+		go(g, k, b->next, generate_next_rip(g, k), -1);
+	}
+}
+
+/* LOOP and JCXZ: by JRCXZ, which leaves flags alone. */
+static void loop(struct generate *g, const struct block *b, unsigned k, int next)
+{
+	const struct insn *i = &g->r->insn[k];
+	unsigned size = i->addrsize == 8 ? 8 : 4, cx = register_host[RCX];
+	bool jcxz = i->opcode == 0xe3;
+	uint8_t *skip;
+
+	g->live = g->after;
+	generate_want_flags(g);
+	if (!jcxz) {
+		emit_lea(&g->e, size, cx, rm_mem(cx, -1));
+	}
+	emit_load(&g->e, size, RCX, rm_reg(cx));
+	emit8(&g->e, 0xe3); /* jrcxz */
+	emit8(&g->e, 0);
+	skip = g->e.p;
+	if (jcxz) {
+		go(g, k, b->next, generate_next_rip(g, k), -1);
+	} else {
+		go(g, k, b->taken, branch_target(g, k), -1);
+	}
+	if (!g->e.full) {
+		skip[-1] = (uint8_t)(g->e.p - skip);
+	}
+	if (jcxz) {
+		go(g, k, b->taken, branch_target(g, k), -1);
+	} else if (b->next < 0 || b->next != next) {
+		go(g, k, b->next, generate_next_rip(g, k), -1);
+	}
+}
+
+void generate_branch(struct generate *g, const struct block *b, unsigned k, int next)
+{
+	switch (g->r->form[k].kind) {
+	case FORM_JCC: jcc(g, b, k, next); break;
+	case FORM_LOOP: loop(g, b, k, next); break;
+	case FORM_JMP:
+		g->live = g->after;
+		if (b->taken >= 0) {
+			generate_want_flags(g);
+		}
+		if (b->taken < 0 || b->taken != next) {
+			go(g, k, b->taken, branch_target(g, k), -1);
+		}
+		break;
+	case FORM_CALL:
+		push_return(g, k);
+		to_exit(g, k, branch_target(g, k), -1);
+		break;
+	case FORM_CALL_RM:
+		load_target(g, k, SCRATCH);
+		push_return(g, k);
+		emit_mov(&g->e, RAX, SCRATCH);
+		jump_rax(g, k);
+		break;
+	case FORM_JMP_RM:
+		load_target(g, k, RAX);
+		jump_rax(g, k);
+		break;
+	default: ret(g, k); break;
+	}
+}
+
+void generate_requests(struct vcpu *v, struct emit *e)
+{
+	emit8(e, 0xa1); /* movabs summary, %eax */
+	emit64(e, (uint64_t)(uintptr_t)v->kick_summary);
+}
+
+void generate_poll(struct generate *g, unsigned k)
+{
+	struct emit *e = &g->e;
+
+	generate_requests(g->v, e);
+	if (!g->live) {
+		emit_alu(e, 0x0b, 4, RAX, VCPU_FIELD(stop)); /* or */
+		generate_stub(g,
+			      (struct stub){.kind = SITE_POLL, .insn = k, .from = emit_jcc(e, 5)});
+		return;
+	}
+	emit_load(e, 4, RCX, VCPU_FIELD(stop));
+	emit_lea(e, 4, RCX, rm_index(RAX, RCX, 0, 0));
+	emit8(e, 0xe3); /* jrcxz over the jump */
+	emit8(e, 5);
+	generate_stub(g, (struct stub){.kind = SITE_POLL | (g->in_host ? SITE_FLAGS : 0),
+				       .insn = k,
+				       .from = emit_jmp(e)});
+}

@@ -1,0 +1,522 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Code memory and what is in it. A memfd is mapped writable and, elsewhere, executable; no page is
+ * ever both. Regions are found by physical address, linear page and key. When memory is used up
+ * everything goes; what is still needed is translated again, which the interpreter bridges.
+ *
+ * Invariants: a region that is not dead is in its page's list, its page is reported to the board
+ * as one with code, and its bytes are those it was decoded from. Exits lead to live regions only.
+ * x_id[slot] is 0 or the number of the pair (linear page, physical page) that the slot holds now.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "execute/trace.h"
+#include "exits/board.h"
+#include "mmu/mmu.h"
+#include "translate/generate.h"
+
+#define CODE_SIZE  ((size_t)64 << 20)
+#define ARENA_SIZE ((size_t)128 << 20)
+enum { PAGE = 4096 };
+
+static bool map_code(struct translator *x)
+{
+	int fd = memfd_create("mobo-code", MFD_CLOEXEC);
+	uint8_t *exec;
+
+	if (fd < 0 || ftruncate(fd, CODE_SIZE)) {
+		goto fail;
+	}
+	x->code = mmap(NULL, CODE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (x->code == MAP_FAILED) {
+		goto fail;
+	}
+	exec = mmap(NULL, CODE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+	if (exec == MAP_FAILED) {
+		munmap(x->code, CODE_SIZE);
+		goto fail;
+	}
+	close(fd);
+	x->to_exec = exec - x->code;
+	x->code_size = CODE_SIZE;
+	return true;
+
+fail:
+	if (fd >= 0) {
+		close(fd);
+	}
+	x->code = NULL;
+	return false;
+}
+
+int cache_init(struct vcpu *v)
+{
+	struct translator *x = calloc(1, sizeof(*x));
+
+	if (!x) {
+		return -ENOMEM;
+	}
+	x->arena = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (x->arena == MAP_FAILED) {
+		free(x);
+		return -ENOMEM;
+	}
+	x->arena_size = ARENA_SIZE;
+	if (!map_code(x)) {
+		munmap(x->arena, ARENA_SIZE);
+		free(x);
+		return -ENOMEM;
+	}
+	v->translator = x;
+	x->one_cpu = board_n_cpus(v->board) == 1;
+	cache_flush(v);
+	return 0;
+}
+
+void cache_finish(struct vcpu *v)
+{
+	struct translator *x = v->translator;
+
+	if (x) {
+		munmap(x->code + x->to_exec, x->code_size);
+		munmap(x->code, x->code_size);
+		munmap(x->arena, x->arena_size);
+		free(x->regions);
+		free(x->exits);
+		free(x);
+		v->translator = NULL;
+	}
+}
+
+static void forget_jumps(struct vcpu *v)
+{
+	memset(v->jumps, 0, sizeof(v->jumps));
+	for (unsigned c = 0; c < JUMP_CONTEXTS; c++) {
+		v->jumps[c][0].rip = 1; /* 0 has another slot than this */
+	}
+}
+
+void cache_flush(struct vcpu *v)
+{
+	struct translator *x = v->translator;
+
+	x->n_regions = 0;
+	x->n_exits = 0;
+	x->n_maps = 0;
+	x->arena_used = 0;
+	x->code_used = 0;
+	memset(x->entries, 0, sizeof(x->entries));
+	memset(x->maps, 0, sizeof(x->maps));
+	memset(x->pages, 0, sizeof(x->pages));
+	memset(x->keys, 0, sizeof(x->keys));
+	forget_jumps(v);
+	for (unsigned ctx = 0; ctx < N_MMU_CTX; ctx++) {
+		memset(v->tlbs[ctx].x_id, 0, sizeof(v->tlbs[ctx].x_id));
+	}
+	x->flush = false;
+	runtime_emit(v);
+}
+
+void *cache_alloc(struct translator *x, size_t size)
+{
+	void *p = x->arena + x->arena_used;
+
+	size = (size + 15) & ~(size_t)15;
+	if (size > x->arena_size - x->arena_used) {
+		x->flush = true;
+		return NULL;
+	}
+	x->arena_used += size;
+	memset(p, 0, size);
+	return p;
+}
+
+/* -- what code is made for -- */
+
+enum { FCW_ALL_MASKED = 0x3f, MXCSR_ALL_MASKED = 0x1f80 };
+
+uint32_t cache_key(const struct vcpu *v)
+{
+	uint32_t key = v->mode;
+
+	if ((key & MODE_SIZE) != MODE_64 &&
+	    (key & (MODE_SIZE | MODE_FLAT | MODE_SS32)) != (MODE_32 | MODE_FLAT | MODE_SS32)) {
+		return 0;
+	}
+	if (v->tlb == &v->tlbs[MMU_USER_ALIGN]) {
+		return 0;
+	}
+	key |= v->tlb == &v->tlbs[MMU_SUPER_AC] ? KEY_AC : 0;
+	if (!(v->cr0 & (CR0_EM | CR0_TS))) {
+		bool sse = (v->fx.mxcsr & MXCSR_ALL_MASKED) == MXCSR_ALL_MASKED;
+
+		key |= (v->fx.fcw & FCW_ALL_MASKED) == FCW_ALL_MASKED ? KEY_X87 : 0;
+		key |= sse && v->cr4 & CR4_OSFXSR ? KEY_SSE : 0;
+		key |= sse && v->cr4 & CR4_OSXSAVE && (v->xcr0 & 6) == 6 ? KEY_AVX : 0;
+	}
+	return key | 1u << 31;
+}
+
+int cache_jump_context(struct translator *x, uint32_t key)
+{
+	for (int c = 0; c < KEYS; c++) {
+		if (!x->keys[c]) {
+			x->keys[c] = key;
+		}
+		if (x->keys[c] == key) {
+			return c;
+		}
+	}
+	x->flush = true;
+	return -1;
+}
+
+static unsigned page_hash(uint64_t gpa, uint64_t lin)
+{
+	uint64_t h = (gpa >> 12) * 0x9e3779b97f4a7c15 ^ (lin >> 12) * 0xc2b2ae3d27d4eb4f;
+
+	return h >> 40 & (MAP_HASH - 1);
+}
+
+uint32_t cache_map_id(struct translator *x, uint64_t lin, uint64_t gpa)
+{
+	struct page_map **bucket = &x->maps[page_hash(gpa, lin)], *m = *bucket;
+
+	while (m && (m->lin != lin || m->gpa != gpa)) {
+		m = m->next;
+	}
+	if (!m) {
+		m = cache_alloc(x, sizeof(*m));
+		if (!m) {
+			return 0;
+		}
+		*m = (struct page_map){*bucket, lin, gpa, ++x->n_maps};
+		*bucket = m;
+	}
+	return m->id;
+}
+
+static struct code_pages *find_page(struct translator *x, uint64_t gpa)
+{
+	struct code_pages *p = x->pages[page_hash(gpa, 0)];
+
+	while (p && p->gpa != gpa) {
+		p = p->next;
+	}
+	return p;
+}
+
+struct code_pages *cache_page(struct vcpu *v, uint64_t gpa)
+{
+	struct translator *x = v->translator;
+	struct code_pages *p = find_page(x, gpa), **bucket;
+
+	if (p) {
+		return p;
+	}
+	p = cache_alloc(x, sizeof(*p));
+	if (!p) {
+		return NULL;
+	}
+	bucket = &x->pages[page_hash(gpa, 0)];
+	p->gpa = gpa;
+	p->next = *bucket;
+	*bucket = p;
+	board_code_page_add(v, gpa);
+	mmu_protect_code(v, gpa);
+	return p;
+}
+
+/* -- regions -- */
+
+static struct entry **entry_bucket(struct translator *x, uint64_t gpa, uint32_t key)
+{
+	uint64_t h = (gpa ^ (uint64_t)key << 40) * 0x9e3779b97f4a7c15;
+
+	return &x->entries[h >> 40 & (ENTRY_HASH - 1)];
+}
+
+static bool add_entry(struct vcpu *v, struct region *r, struct block *b)
+{
+	struct translator *x = v->translator;
+	struct entry *e = cache_alloc(x, sizeof(*e)), **bucket;
+
+	if (!e || !generate_entry(v, r, b)) {
+		return false;
+	}
+	bucket = entry_bucket(x, r->gpa | b->at, r->key);
+	*e = (struct entry){*bucket, r, b};
+	*bucket = e;
+	return true;
+}
+
+/* False: a line may have changed since it was decoded. */
+static bool mark_lines(struct vcpu *v, const struct region *r)
+{
+	bool stale = false;
+
+	for (unsigned line = 0; line < 64; line++) {
+		if (r->lines >> line & 1) {
+			stale |= board_code_lines_add(v, r->gpa | line << 6, 64);
+		}
+	}
+	return !stale;
+}
+
+bool cache_insert(struct vcpu *v, struct region *r)
+{
+	struct translator *x = v->translator;
+	struct code_pages *page = cache_page(v, r->gpa);
+
+	if (x->n_regions == x->regions_room) {
+		uint32_t room = x->regions_room ? x->regions_room * 2 : 1024;
+		struct region **p = realloc(x->regions, room * sizeof(*p));
+
+		if (!p) {
+			x->flush = true;
+			return false;
+		}
+		x->regions = p;
+		x->regions_room = room;
+	}
+	if (!mark_lines(v, r)) {
+		return false;
+	}
+	r->map_id = cache_map_id(x, r->lin, r->gpa);
+	if (!page || !r->map_id) {
+		return false;
+	}
+	r->number = x->n_regions;
+	x->regions[x->n_regions++] = r;
+	r->page_next = page->regions;
+	page->regions = r;
+	page->lines |= r->lines;
+	return add_entry(v, r, &r->block[0]);
+}
+
+/* A region of the page that has a block there without an entry. */
+static struct region *find_block(struct translator *x, uint64_t gpa, uint64_t lin, uint32_t key,
+				 struct block **block)
+{
+	struct code_pages *page = find_page(x, gpa & ~(uint64_t)(PAGE - 1));
+	struct region *r;
+
+	for (r = page ? page->regions : NULL; r; r = r->page_next) {
+		if (r->lin != (lin & ~(uint64_t)(PAGE - 1)) || r->key != key) {
+			continue;
+		}
+		for (unsigned n = 0; n < r->n_blocks; n++) {
+			if (r->block[n].at == (gpa & (PAGE - 1)) && r->block[n].n) {
+				*block = &r->block[n];
+				return r;
+			}
+		}
+	}
+	return NULL;
+}
+
+struct region *cache_lookup(struct vcpu *v, uint32_t key, struct block **block)
+{
+	struct translator *x = v->translator;
+	uint64_t lin = v->seg_base[SEG_CS] + v->rip, gpa;
+	unsigned slot = tlb_slot(lin);
+	const struct tlb_entry *t = &v->tlb->e[slot];
+	struct region *r;
+	struct entry *e;
+
+	if ((lin ^ t->x) >= PAGE) {
+		return NULL;
+	}
+	gpa = v->tlb->x_gpa[slot] | (lin & (PAGE - 1));
+	e = *entry_bucket(x, gpa, key);
+	while (e && ((e->region->gpa | e->block->at) != gpa || e->region->key != key ||
+		     e->region->lin != (lin & ~(uint64_t)(PAGE - 1)) || e->region->dead)) {
+		e = e->next;
+	}
+	if (e) {
+		r = e->region;
+		*block = e->block;
+	} else {
+		r = find_block(x, gpa, lin, key, block);
+		if (!r || !add_entry(v, r, *block)) {
+			return NULL;
+		}
+	}
+	v->tlb->x_id[slot] = r->map_id;
+	return r;
+}
+
+struct region *cache_find_host(struct translator *x, const uint8_t *host, unsigned *insn)
+{
+	uint32_t code = (uint32_t)(host - (x->code + x->to_exec)), low = 0, high = x->n_regions;
+	struct region *r;
+
+	if (host < x->code + x->to_exec || host >= x->code + x->to_exec + x->code_used) {
+		return NULL;
+	}
+	while (low + 1 < high) {
+		uint32_t mid = (low + high) / 2;
+
+		if (x->regions[mid]->code <= code) {
+			low = mid;
+		} else {
+			high = mid;
+		}
+	}
+	if (!x->n_regions) {
+		return NULL;
+	}
+	r = x->regions[low];
+	if (code < r->code || code >= r->code_end) {
+		return NULL;
+	}
+	for (unsigned k = 0; k < r->n_insns; k++) {
+		if (code < r->after[k]) {
+			*insn = k;
+			return r;
+		}
+	}
+	return NULL;
+}
+
+/* -- links -- */
+
+void cache_link(struct translator *x, uint32_t exit, struct region *to, struct block *block)
+{
+	struct exit_link *e = &x->exits[exit];
+	const struct region *from = x->regions[e->region];
+	bool same_page = from->lin == to->lin && from->gpa == to->gpa && from->key == to->key;
+	bool forward = block->at > from->at[e->insn];
+	const uint8_t *host = x->code + (same_page && forward ? block->near : block->ext);
+
+	if (from->dead || to->dead || e->linked || from->key != to->key) {
+		return;
+	}
+	if (e->saved && block->live) {
+		emit_patch(x->code + e->saved, host);
+	} else {
+		emit_patch(x->code + e->branch, host);
+	}
+	e->linked = true;
+	e->next = block->links;
+	block->links = exit + 1;
+}
+
+static void unlink_block(struct translator *x, struct block *b)
+{
+	uint32_t n = b->links;
+
+	while (n) {
+		struct exit_link *e = &x->exits[n - 1];
+
+		emit_patch(x->code + e->branch, x->code + e->stub);
+		if (e->saved) {
+			emit_patch(x->code + e->saved, x->code + e->slow);
+		}
+		e->linked = false;
+		n = e->next;
+	}
+	b->links = 0;
+}
+
+void cache_remember(struct vcpu *v, struct region *r, struct block *b)
+{
+	int c = cache_jump_context(v->translator, r->key);
+	uint64_t rip = r->lin | b->at;
+
+	if (c >= 0) {
+		v->jumps[c][rip >> 1 & (JUMP_SLOTS - 1)] =
+			(struct jump_slot){rip, cache_exec(v->translator, b->ext)};
+	}
+}
+
+static void forget_jump(struct vcpu *v, const struct region *r, const struct block *b)
+{
+	int c = cache_jump_context(v->translator, r->key);
+	uint64_t rip = r->lin | b->at;
+	struct jump_slot *slot = &v->jumps[c][rip >> 1 & (JUMP_SLOTS - 1)];
+
+	if (slot->rip == rip) {
+		slot->rip = ~rip;
+	}
+}
+
+/* -- the end of regions -- */
+
+static void kill(struct vcpu *v, struct region *r)
+{
+	struct translator *x = v->translator;
+
+	r->dead = true;
+	for (unsigned n = 0; n < r->n_blocks; n++) {
+		struct block *b = &r->block[n];
+
+		unlink_block(x, b);
+		if (b->ext) {
+			struct entry **e = entry_bucket(x, r->gpa | b->at, r->key);
+
+			forget_jump(v, r, b);
+			while (*e && (*e)->block != b) {
+				e = &(*e)->next;
+			}
+			if (*e) {
+				*e = (*e)->next;
+			}
+		}
+	}
+}
+
+static uint64_t lines_between(unsigned first, unsigned end)
+{
+	unsigned from = first >> 6, to = (end - 1) >> 6;
+
+	return (~0ull >> (63 - (to - from))) << from;
+}
+
+static void invalidate_page(struct vcpu *v, struct code_pages *page, uint64_t lines)
+{
+	struct region **p = &page->regions;
+
+	if (!(page->lines & lines)) {
+		return;
+	}
+	page->lines = 0;
+	while (*p) {
+		struct region *r = *p;
+
+		if (r->lines & lines) {
+			*p = r->page_next;
+			kill(v, r);
+		} else {
+			page->lines |= r->lines;
+			p = &r->page_next;
+		}
+	}
+}
+
+void cache_invalidate(struct vcpu *v, uint64_t gpa, uint64_t len)
+{
+	struct translator *x = v->translator;
+	uint64_t end = gpa + len;
+
+	if (len > x->arena_size) { /* more than a walk over its pages is worth */
+		x->flush = true;
+		return;
+	}
+	while (gpa < end) {
+		uint64_t next = (gpa | (PAGE - 1)) + 1;
+		unsigned first = gpa & (PAGE - 1);
+		struct code_pages *page = find_page(x, gpa & ~(uint64_t)(PAGE - 1));
+
+		if (page) {
+			unsigned stop = end < next ? (unsigned)((end - 1) % PAGE) + 1 : PAGE;
+
+			invalidate_page(v, page, lines_between(first, stop));
+		}
+		gpa = next;
+	}
+}

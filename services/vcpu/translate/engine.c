@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The translator as an engine. Code is interpreted trace by trace until one has begun HOT times;
+ * then its region is translated. Everything that translated code leaves comes back here.
+ */
+#include <cpuid.h>
+
+#include "execute/run.h"
+#include "execute/simd.h"
+#include "execute/state.h"
+#include "translate/generate.h"
+
+enum { HOT = 16 };
+
+static const char *translator_unusable(void)
+{
+	return NULL;
+}
+
+static bool host_has_avx(void)
+{
+	unsigned a, b, c = 0, d;
+
+	return __get_cpuid(1, &a, &b, &c, &d) && c & bit_AVX && c & bit_OSXSAVE;
+}
+
+static int translator_vcpu_init(struct vcpu *v)
+{
+	int ret = mobo_engine_interpreter.vcpu_init(v);
+
+	if (ret == 0) {
+		ret = runtime_init_signals();
+	}
+	if (ret == 0) {
+		ret = cache_init(v);
+	}
+	if (ret < 0) {
+		return ret;
+	}
+	v->one_trace = true;
+	v->translator->hot = HOT;
+	v->translator->avx = host_has_avx();
+	cache_flush(v);
+	return 0;
+}
+
+static void translator_vcpu_finish(struct vcpu *v)
+{
+	cache_finish(v);
+	mobo_engine_interpreter.vcpu_finish(v);
+}
+
+static void enter(struct vcpu *v, const uint8_t *host)
+{
+	v->event_avx = v->xcr0 & 4;
+	v->event_flags = v->aflags;
+	v->translator->enter(v, host);
+}
+
+/* A trace that was run often enough becomes a region. */
+static struct region *translate(struct vcpu *v, uint32_t key, struct block **block)
+{
+	struct region *r =
+		cache_jump_context(v->translator, key) < 0 ? NULL : region_decode(v, key);
+
+	if (!r || !generate(v, r)) {
+		return NULL;
+	}
+	return cache_lookup(v, key, block);
+}
+
+static void run_some(struct vcpu *v)
+{
+	uint32_t key = cache_key(v);
+	struct region *r;
+	struct block *b;
+	struct trace *t;
+
+	r = key ? cache_lookup(v, key, &b) : NULL;
+	if (!r) {
+		t = (struct trace *)trace_find(v, false);
+		if (!key || t->crosses || ++t->heat < v->translator->hot) {
+			run_trace(v, t);
+			return;
+		}
+		t->heat = 0;
+		r = translate(v, key, &b);
+		if (!r) {
+			run_trace(v, t);
+			return;
+		}
+	}
+	enter(v, cache_exec(v->translator, b->near));
+}
+
+static enum mobo_exit run_loop(struct vcpu *v)
+{
+	enum mobo_exit exit;
+
+	setjmp(v->unwind); /* raised exceptions come back here, their handler's RIP set */
+	run_unwound(v);
+	for (;;) {
+		atomic_store(&v->stop, 0);
+		if (run_take_requests(v, &exit)) {
+			return exit;
+		}
+		if (v->translator->flush) {
+			cache_flush(v);
+		}
+		if (v->stepping || v->shadow) {
+			run_single(v);
+		} else {
+			run_some(v);
+		}
+	}
+}
+
+static enum mobo_exit translator_run(struct vcpu *v)
+{
+	enum mobo_exit exit;
+
+	runtime_set_running(v);
+	simd_enter(v);
+	exit = run_loop(v);
+	simd_leave(v);
+	return exit;
+}
+
+static void translator_reset(struct vcpu *v, bool init)
+{
+	mobo_engine_interpreter.reset(v, init);
+}
+
+static void translator_kick(struct vcpu *v)
+{
+	atomic_store(&v->stop, 1);
+}
+
+static void translator_map_changed(struct vcpu *v)
+{
+	mobo_engine_interpreter.map_changed(v);
+	v->translator->flush = true;
+}
+
+static void translator_code_written(struct vcpu *v, uint64_t gpa, uint64_t len)
+{
+	mobo_engine_interpreter.code_written(v, gpa, len);
+	cache_invalidate(v, gpa, len);
+}
+
+static void translator_code_protect(struct vcpu *v, uint64_t gpa)
+{
+	mobo_engine_interpreter.code_protect(v, gpa);
+}
+
+const struct mobo_engine_ops mobo_engine_translator = {
+	.name = "translator",
+	.unusable = translator_unusable,
+	.vcpu_init = translator_vcpu_init,
+	.vcpu_finish = translator_vcpu_finish,
+	.reset = translator_reset,
+	.run = translator_run,
+	.kick = translator_kick,
+	.get_state = state_get,
+	.set_state = state_set,
+	.map_changed = translator_map_changed,
+	.code_written = translator_code_written,
+	.code_protect = translator_code_protect,
+	.marks_lines = true,
+};

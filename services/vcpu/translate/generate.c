@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One region's code: block by block, then the stubs, then where branches lead. */
+#include "translate/generate.h"
+
+void generate_stub(struct generate *g, struct stub s)
+{
+	if (g->n_stubs == GENERATE_STUBS) {
+		g->e.full = true;
+		return;
+	}
+	g->stub[g->n_stubs++] = s;
+}
+
+void generate_event(struct translator *x, struct emit *e, struct site site)
+{
+	emit8(e, 0xe8);
+	emit32(e, 0);
+	if (!e->full) {
+		emit_patch(e->p - 4, x->code + x->event);
+	}
+	emit_bytes(e, &site, sizeof(site));
+}
+
+/* Flags that matter before each instruction of b. */
+static void live_in_block(const struct region *r, const struct block *b, flag_set after,
+			  flag_set *live)
+{
+	for (unsigned k = b->first + b->n; k-- > b->first;) {
+		after = (after & ~r->use[k].writes) | r->use[k].reads;
+		live[k] = after;
+	}
+}
+
+static flag_set live_behind(const struct region *r, const struct block *b)
+{
+	flag_set live = b->leaves ? FL_ARITH : 0;
+
+	live |= b->taken >= 0 ? r->block[b->taken].live : 0;
+	return live | (b->next >= 0 ? r->block[b->next].live : 0);
+}
+
+static void interpret(struct generate *g, unsigned k)
+{
+	bool flags = g->in_host && !g->in_memory;
+
+	generate_event(g->x, &g->e,
+		       (struct site){.region = g->x->n_regions,
+				     .insn = k,
+				     .kind = SITE_INTERPRET | (flags ? SITE_FLAGS : 0)});
+	g->in_host = g->in_memory = true;
+}
+
+static void instruction(struct generate *g, unsigned k)
+{
+	switch (g->r->form[k].kind) {
+	case FORM_INTERPRET:
+	case FORM_END: interpret(g, k); return;
+	case FORM_SIMD:
+	case FORM_X87: generate_vector(g, k); break;
+	default: generate_integer(g, k); break;
+	}
+	if (g->r->use[k].touches) {
+		generate_wrote_flags(g);
+	}
+}
+
+/* `next`: the block that is emitted next, or -1. */
+static void block(struct generate *g, unsigned n, int next)
+{
+	static _Thread_local flag_set live[REGION_INSNS];
+	struct block *b = &g->r->block[n];
+	unsigned last = b->first + b->n - 1u;
+	flag_set behind = live_behind(g->r, b);
+
+	live_in_block(g->r, b, behind, live);
+	b->body = generate_here(g->x, &g->e);
+	g->in_host = b->live;
+	g->in_memory = false;
+	g->live = b->live;
+	if (b->loops) {
+		generate_poll(g, b->first);
+	}
+	for (unsigned k = b->first; k <= last; k++) {
+		g->live = live[k];
+		g->after = k < last ? live[k + 1] : behind;
+		if (k == last && g->r->form[k].kind >= FORM_JCC) {
+			generate_branch(g, b, k, next);
+		} else {
+			instruction(g, k);
+		}
+		g->r->after[k] = generate_here(g->x, &g->e);
+	}
+	if (g->r->form[last].kind < FORM_JCC && g->r->form[last].kind != FORM_END) {
+		g->live = behind;
+		generate_fall(g, b, last, next);
+	}
+}
+
+static void emit_stub(struct generate *g, const struct stub *s)
+{
+	struct emit *e = &g->e;
+	struct site site = {.region = g->x->n_regions,
+			    .insn = s->insn,
+			    .kind = s->kind,
+			    .size = s->size};
+
+	if (e->full) {
+		return;
+	}
+	emit_patch(s->from, e->p);
+	if (s->kind == SITE_EXIT) {
+		struct exit_link *exit = &g->x->exits[s->exit];
+
+		site.region = s->exit;
+		exit->branch = (uint32_t)(s->from - g->x->code);
+		exit->stub = generate_here(g->x, e);
+		if (s->save) {
+			generate_save_flags(e);
+			exit->saved = (uint32_t)(emit_jmp(e) - g->x->code);
+		}
+		exit->slow = generate_here(g->x, e);
+	}
+	if (s->kind == SITE_READ || s->kind == SITE_WRITE) {
+		size_t tag = s->kind == SITE_WRITE ? offsetof(struct tlb_entry, w)
+						   : offsetof(struct tlb_entry, r);
+
+		emit_alu(e, 0x33, 8, RAX, rm_index(RSP, RCX, 0, g->tlb + (int32_t)tag));
+	}
+	generate_event(g->x, e, site);
+	if (s->back) {
+		uint8_t *at = emit_jmp(e);
+
+		if (!e->full) {
+			emit_patch(at, s->back);
+		}
+	}
+}
+
+/* The block with the next higher instructions, or -1. */
+static int following(const struct region *r, unsigned first)
+{
+	int best = -1;
+
+	for (unsigned n = 0; n < r->n_blocks; n++) {
+		const struct block *b = &r->block[n];
+
+		if (b->n && b->first >= first && (best < 0 || b->first < r->block[best].first)) {
+			best = (int)n;
+		}
+	}
+	return best;
+}
+
+static void emit_region(struct generate *g)
+{
+	struct region *r = g->r;
+	int n = following(r, 0);
+
+	while (n >= 0) {
+		int next = following(r, r->block[n].first + r->block[n].n);
+
+		block(g, (unsigned)n, next);
+		n = next;
+	}
+	for (unsigned k = 0; k < g->n_stubs; k++) {
+		emit_stub(g, &g->stub[k]);
+	}
+	for (unsigned k = 0; k < g->n_fixups && !g->e.full; k++) {
+		emit_patch(g->fixup[k].at, g->x->code + r->block[g->fixup[k].block].body);
+	}
+}
+
+static void set_context(struct generate *g)
+{
+	uint32_t key = g->r->key;
+	unsigned ctx = key & MODE_USER ? MMU_USER : key & KEY_AC ? MMU_SUPER_AC : MMU_SUPER;
+	size_t tlb = offsetof(struct vcpu, tlbs) + ctx * sizeof(struct mmu_tlb);
+
+	g->tlb = (int32_t)(tlb + offsetof(struct mmu_tlb, e));
+	g->jumps = (int32_t)(offsetof(struct vcpu, jumps) +
+			     (size_t)cache_jump_context(g->x, key) * sizeof(g->v->jumps[0]));
+	g->long_mode = (key & MODE_SIZE) == MODE_64;
+	g->stack_size = g->long_mode ? 8 : 4;
+}
+
+bool generate(struct vcpu *v, struct region *r)
+{
+	static _Thread_local struct generate generate;
+	struct generate *g = &generate;
+	struct translator *x = v->translator;
+
+	g->v = v;
+	g->x = x;
+	g->r = r;
+	g->n_stubs = g->n_fixups = 0;
+	g->e = (struct emit){x->code + x->code_used, x->code + x->code_size - EMIT_SLACK, false};
+	set_context(g);
+	r->code = generate_here(x, &g->e);
+	emit_region(g);
+	if (g->e.full) {
+		x->flush = true;
+		return false;
+	}
+	r->code_end = generate_here(x, &g->e);
+	x->code_used = (r->code_end + 15) & ~(size_t)15;
+	return cache_insert(v, r);
+}
+
+/*
+ * The block's entries for those who come with flags in memory:
+ *   ext:  requests? to an event; is the page still there? else to an event
+ *   near: flags if they matter; to the body
+ */
+bool generate_entry(struct vcpu *v, struct region *r, struct block *b)
+{
+	struct translator *x = v->translator;
+	struct emit e = {x->code + x->code_used, x->code + x->code_size - EMIT_SLACK, false};
+	unsigned ctx = r->key & MODE_USER ? MMU_USER : r->key & KEY_AC ? MMU_SUPER_AC : MMU_SUPER;
+	size_t id = offsetof(struct vcpu, tlbs) + ctx * sizeof(struct mmu_tlb) +
+		    offsetof(struct mmu_tlb, x_id) + tlb_slot(r->lin) * sizeof(uint32_t);
+	struct site site = {.region = r->number, .insn = b->first, .kind = SITE_ENTRY};
+	uint32_t ext = generate_here(x, &e), near;
+	uint8_t *stop, *moved, *body;
+
+	generate_requests(v, &e);
+	emit_alu(&e, 0x0b, 4, RAX, VCPU_FIELD(stop));
+	stop = emit_jcc(&e, 5);
+	emit_op(&e, (struct op){.opcode = 0x81}, 7, rm_mem(RSP, (int32_t)id)); /* cmpl */
+	emit32(&e, r->map_id);
+	moved = emit_jcc(&e, 5);
+	near = generate_here(x, &e);
+	if (b->live) {
+		generate_restore_flags(&e);
+	}
+	body = emit_jmp(&e);
+	if (e.full) {
+		x->flush = true;
+		return false;
+	}
+	emit_patch(body, x->code + b->body);
+	emit_patch(stop, e.p);
+	emit_patch(moved, e.p);
+	generate_event(x, &e, site);
+	if (e.full) {
+		x->flush = true;
+		return false;
+	}
+	b->ext = ext;
+	b->near = near;
+	x->code_used = (generate_here(x, &e) + 15) & ~(size_t)15;
+	return true;
+}

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The generator's state while it emits one region, and what its files share. */
+#ifndef VCPU_TRANSLATE_GENERATE_H
+#define VCPU_TRANSLATE_GENERATE_H
+
+#include "translate/emit.h"
+#include "translate/translate.h"
+
+enum { GENERATE_STUBS = 1024, GENERATE_FIXUPS = 256 };
+
+/* Code out of the way, emitted behind the region: a call of translate_event(). */
+struct stub {
+	uint8_t kind; /* enum site_kind, SITE_FLAGS */
+	uint8_t size;
+	bool save; /* flags first: of exits */
+	uint16_t insn;
+	uint32_t exit; /* index of an exit */
+	uint8_t *from; /* displacement of the jump that leads here */
+	uint8_t *back; /* where to go on; NULL: never */
+};
+
+struct fixup {
+	uint8_t *at;
+	unsigned block;
+};
+
+struct generate {
+	struct vcpu *v;
+	struct translator *x;
+	struct region *r;
+	struct emit e;
+	unsigned n_stubs, n_fixups;
+	struct stub stub[GENERATE_STUBS];
+	struct fixup fixup[GENERATE_FIXUPS];
+	int32_t tlb; /* offset in struct vcpu of the region's TLB context */
+	int32_t x_id;
+	int32_t jumps;
+	bool long_mode;
+	unsigned stack_size; /* 8 or 4: bytes of RIP and of stack operands */
+	/* Where the guest's flags are that matter before the instruction at hand. */
+	flag_set live;	/* which do */
+	flag_set after; /* which do behind it */
+	bool in_host, in_memory;
+};
+
+/* The third scratch register; RAX and RCX are the first two. See README.md. */
+enum { SCRATCH = R11 };
+
+/* The linear address, as RIP, of instruction k; of what follows it. */
+static inline uint64_t generate_rip(const struct generate *g, unsigned k)
+{
+	return g->r->lin + g->r->at[k];
+}
+
+static inline uint64_t generate_next_rip(const struct generate *g, unsigned k)
+{
+	uint64_t rip = generate_rip(g, k) + g->r->insn[k].len;
+
+	return g->long_mode ? rip : (uint32_t)rip;
+}
+
+static inline struct rm generate_gpr(unsigned guest)
+{
+	return rm_mem(RSP, (int32_t)(guest * 8));
+}
+
+/* -- state.c: flags and registers -- */
+
+/* Before code that spoils host EFLAGS: keeps the guest's if they matter. Spoils RAX. */
+void generate_spoil_flags(struct generate *g);
+/* Before an operation that reads flags or keeps some: they are in host EFLAGS. Spoils RAX. */
+void generate_want_flags(struct generate *g);
+/* After an operation that wrote flags. */
+void generate_wrote_flags(struct generate *g);
+void generate_save_flags(struct emit *e);
+void generate_restore_flags(struct emit *e);
+
+/*
+ * The host register of a guest register: its own, or `scratch` with the value loaded if `load`.
+ * generate_put() stores it back where it was a scratch one.
+ */
+unsigned generate_get(struct generate *g, unsigned guest, unsigned scratch, bool load);
+void generate_put(struct generate *g, unsigned guest, unsigned host);
+/* host := guest register, all 64 bits; and back. */
+void generate_copy(struct generate *g, unsigned host, unsigned guest);
+void generate_copy_back(struct generate *g, unsigned guest, unsigned host);
+/* A register operand that is only read: as ModRM.rm. */
+struct rm generate_source(unsigned guest);
+
+/* -- address.c: guest memory -- */
+
+/*
+ * Emits the check of instruction k's memory operand and returns the host register (RAX or RCX)
+ * that points to it. Flags are where its operation wants them. Spoils RAX and RCX.
+ */
+unsigned generate_operand(struct generate *g, unsigned k, unsigned size, bool write);
+/* Host register `to` := the operand's offset, 4 or 8 bytes of it. Keeps flags; spoils RAX, RCX. */
+void generate_offset_of(struct generate *g, unsigned k, unsigned to, unsigned size);
+/* The same check of the linear address in RAX. */
+void generate_check(struct generate *g, unsigned k, unsigned size, bool write);
+/* rAX := guest RSP + disp, checked. */
+void generate_stack(struct generate *g, unsigned k, int disp, bool write);
+void generate_move_stack(struct generate *g, int by);
+
+/* -- branch.c -- */
+
+/* The branch k, and what block b, which it ends, goes on with; `next` is emitted next. */
+void generate_branch(struct generate *g, const struct block *b, unsigned k, int next);
+/* The end of a block without a branch. */
+void generate_fall(struct generate *g, const struct block *b, unsigned k, int next);
+/* At the head of a loop, before its instruction k: looks for requests. */
+void generate_poll(struct generate *g, unsigned k);
+
+/* -- integer.c, vector.c -- */
+
+void generate_integer(struct generate *g, unsigned k);
+void generate_vector(struct generate *g, unsigned k);
+
+/* -- generate.c -- */
+
+void generate_stub(struct generate *g, struct stub s);
+/* Calls runtime_event(), which goes on behind the site, elsewhere, or not at all. */
+void generate_event(struct translator *x, struct emit *e, struct site site);
+/* The address, as an offset into code memory, of the next byte. */
+static inline uint32_t generate_here(const struct translator *x, const struct emit *e)
+{
+	return (uint32_t)(e->p - x->code);
+}
+/* Loads from the board's kick summary and vcpu.stop; RAX is not 0 if either is not. */
+void generate_requests(struct vcpu *v, struct emit *e);
+
+#endif

@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which instructions make up a region: from its first, along direct branches, within one page and
+ * only where the interpreter has already been, so that code which is never reached costs nothing.
+ */
+#include "execute/trace.h"
+#include "translate/emit.h"
+#include "translate/translate.h"
+
+enum { PAGE = 4096 };
+
+/* A region under construction. */
+struct draft {
+	struct vcpu *v;
+	uint32_t key;
+	uint64_t lin, gpa;   /* pages */
+	const uint8_t *code; /* the page's bytes */
+	unsigned n_insns, n_blocks;
+	struct insn insn[REGION_INSNS];
+	struct form form[REGION_INSNS];
+	struct flag_use use[REGION_INSNS];
+	uint16_t at[REGION_INSNS];
+	struct block block[REGION_BLOCKS];
+	unsigned n_todo;
+	uint16_t todo[REGION_BLOCKS];
+};
+
+/* Has the interpreter a trace that begins there? */
+static bool was_reached(const struct draft *d, unsigned at)
+{
+	uint64_t gpa = d->gpa | at;
+	const struct trace *t = d->v->interp->hash[trace_hash(gpa, d->v->mode)];
+
+	while (t && (t->gpa != gpa || t->mode != d->v->mode)) {
+		t = t->next;
+	}
+	return t && !t->crosses;
+}
+
+static int find_block(const struct draft *d, unsigned at)
+{
+	for (unsigned n = 0; n < d->n_blocks; n++) {
+		if (d->block[n].at == at) {
+			return (int)n;
+		}
+	}
+	return -1;
+}
+
+static int new_block(struct draft *d, unsigned at)
+{
+	if (d->n_blocks == REGION_BLOCKS) {
+		return -1;
+	}
+	d->block[d->n_blocks] = (struct block){.at = at, .taken = -1, .next = -1};
+	return (int)d->n_blocks++;
+}
+
+/* The decoded block that has an instruction, not its first, at `at`; *k: that instruction. */
+static struct block *find_inside(struct draft *d, unsigned at, unsigned *k)
+{
+	for (unsigned n = 0; n < d->n_blocks; n++) {
+		struct block *b = &d->block[n];
+
+		for (*k = b->first + 1u; *k < b->first + (unsigned)b->n; ++*k) {
+			if (d->at[*k] == at) {
+				return b;
+			}
+		}
+	}
+	return NULL;
+}
+
+/* The block at `at`, made now if need be; -1: no room. */
+static int get_block(struct draft *d, unsigned at)
+{
+	int n = find_block(d, at);
+	struct block *inside;
+	unsigned k;
+
+	if (n >= 0) {
+		return n;
+	}
+	n = new_block(d, at);
+	if (n < 0) {
+		return -1;
+	}
+	inside = find_inside(d, at, &k);
+	if (inside) { /* cut it in two */
+		struct block *b = &d->block[n];
+
+		b->first = k;
+		b->n = inside->first + inside->n - k;
+		b->taken = inside->taken;
+		b->next = inside->next;
+		b->leaves = inside->leaves;
+		inside->n = k - inside->first;
+		inside->taken = -1;
+		inside->next = (int16_t)n;
+		inside->leaves = false;
+	} else {
+		d->todo[d->n_todo++] = n;
+	}
+	return n;
+}
+
+static uint64_t next_rip(const struct draft *d, unsigned k)
+{
+	return d->lin + d->at[k] + d->insn[k].len;
+}
+
+/* Where the direct branch k leads, if to the region's page. */
+static bool target_in_page(const struct draft *d, unsigned k, unsigned *at)
+{
+	uint64_t rip = next_rip(d, k) + d->insn[k].imm;
+
+	if ((d->key & MODE_SIZE) != MODE_64) {
+		rip = (uint32_t)rip;
+	}
+	*at = rip & (PAGE - 1);
+	return (rip & ~(uint64_t)(PAGE - 1)) == d->lin;
+}
+
+static int branch_block(struct draft *d, unsigned k)
+{
+	unsigned at;
+
+	if (!target_in_page(d, k, &at) || (find_block(d, at) < 0 && !was_reached(d, at))) {
+		return -1;
+	}
+	return get_block(d, at);
+}
+
+static struct block *block_ending(struct draft *d, unsigned k)
+{
+	unsigned n = 0;
+
+	while (d->block[n].first + d->block[n].n != k + 1 || !d->block[n].n) {
+		n++;
+	}
+	return &d->block[n];
+}
+
+/* Sets the successors of the block that ends with instruction k. */
+static void end_block(struct draft *d, unsigned k)
+{
+	unsigned next = d->at[k] + d->insn[k].len;
+	int taken = -1, fall = -1;
+	bool leaves = true;
+	struct block *b;
+
+	switch (d->form[k].kind) {
+	case FORM_JCC:
+	case FORM_LOOP:
+		taken = branch_block(d, k);
+		fall = next < PAGE ? get_block(d, next) : -1;
+		leaves = taken < 0 || fall < 0;
+		break;
+	case FORM_JMP:
+		taken = branch_block(d, k);
+		leaves = taken < 0;
+		break;
+	case FORM_CALL:
+	case FORM_CALL_RM:
+		if (next < PAGE && was_reached(d, next)) {
+			get_block(d, next); /* returns enter it */
+		}
+		break;
+	}
+	b = block_ending(d, k); /* not that it began as, if the branch leads into it */
+	b->taken = (int16_t)taken;
+	b->next = (int16_t)fall;
+	b->leaves = leaves;
+}
+
+/* Decodes one instruction behind the others. False: the region ends before it. */
+static bool decode_insn(struct draft *d, unsigned at)
+{
+	unsigned k = d->n_insns;
+	struct insn *i = &d->insn[k];
+
+	if (k == REGION_INSNS || at >= PAGE ||
+	    insn_decode(i, d->code + at, PAGE - at, d->v->mode | d->v->interp->decode_mode) !=
+		    DECODE_OK) {
+		return false;
+	}
+	d->at[k] = at;
+	d->form[k] = form_of(d->v, i, d->key);
+	d->use[k] = flags_of(i);
+	if (d->form[k].kind <= FORM_END) {
+		d->use[k] = (struct flag_use){.reads = FL_ARITH, .touches = true};
+	}
+	d->n_insns++;
+	return true;
+}
+
+static void decode_block(struct draft *d, unsigned n)
+{
+	struct block *b = &d->block[n];
+	unsigned at = b->at;
+
+	b->first = d->n_insns;
+	for (;;) {
+		unsigned k = d->n_insns;
+		int other;
+
+		if (!decode_insn(d, at)) {
+			b->leaves = true;
+			return;
+		}
+		b->n++;
+		if (form_ends(&d->form[k]) || d->form[k].kind == FORM_JCC ||
+		    d->form[k].kind == FORM_LOOP) {
+			end_block(d, k);
+			return;
+		}
+		at += d->insn[k].len;
+		other = find_block(d, at);
+		if (other >= 0) {
+			b->next = (int16_t)other;
+			return;
+		}
+	}
+}
+
+static void decode_all(struct draft *d, unsigned at)
+{
+	get_block(d, at);
+	while (d->n_todo) { /* the last first: what falls through follows its branch */
+		unsigned n = d->todo[--d->n_todo];
+
+		decode_block(d, n);
+	}
+}
+
+/* Blocks without instructions (no room, or not decodable) become exits of those before them. */
+static void drop_empty(struct draft *d)
+{
+	for (unsigned n = 0; n < d->n_blocks; n++) {
+		struct block *b = &d->block[n];
+
+		if (b->taken >= 0 && !d->block[b->taken].n) {
+			b->taken = -1;
+			b->leaves = true;
+		}
+		if (b->next >= 0 && !d->block[b->next].n) {
+			b->next = -1;
+			b->leaves = true;
+		}
+	}
+}
+
+/* Branches to a block that was emitted before them, or to their own. */
+static void find_loops(struct draft *d)
+{
+	for (unsigned n = 0; n < d->n_blocks; n++) {
+		const struct block *b = &d->block[n];
+		struct block *to;
+
+		if (b->n && b->taken >= 0) {
+			to = &d->block[b->taken];
+			to->loops |= to->first <= b->first;
+		}
+		if (b->n && b->next >= 0) {
+			to = &d->block[b->next];
+			to->loops |= to->first <= b->first;
+		}
+	}
+}
+
+static uint64_t lines_of(const struct draft *d)
+{
+	uint64_t lines = 0;
+
+	for (unsigned k = 0; k < d->n_insns; k++) {
+		lines |= 1ull << (d->at[k] >> 6);
+		lines |= 1ull << ((d->at[k] + d->insn[k].len - 1) >> 6);
+	}
+	return lines;
+}
+
+static struct region *finish(struct draft *d)
+{
+	struct translator *x = d->v->translator;
+	struct region *r = cache_alloc(x, sizeof(*r));
+	unsigned n = d->n_insns;
+
+	if (!r) {
+		return NULL;
+	}
+	r->gpa = d->gpa;
+	r->lin = d->lin;
+	r->key = d->key;
+	r->lines = lines_of(d);
+	r->n_insns = n;
+	r->n_blocks = d->n_blocks;
+	r->insn = cache_alloc(x, n * sizeof(*r->insn));
+	r->form = cache_alloc(x, n * sizeof(*r->form));
+	r->use = cache_alloc(x, n * sizeof(*r->use));
+	r->at = cache_alloc(x, n * sizeof(*r->at));
+	r->after = cache_alloc(x, n * sizeof(*r->after));
+	r->in_host = cache_alloc(x, n);
+	r->block = cache_alloc(x, d->n_blocks * sizeof(*r->block));
+	if (!r->block || !r->in_host || !r->after || !r->at || !r->use || !r->form || !r->insn) {
+		return NULL;
+	}
+	memcpy(r->insn, d->insn, n * sizeof(*r->insn));
+	memcpy(r->form, d->form, n * sizeof(*r->form));
+	memcpy(r->use, d->use, n * sizeof(*r->use));
+	memcpy(r->at, d->at, n * sizeof(*r->at));
+	memcpy(r->block, d->block, d->n_blocks * sizeof(*r->block));
+	flags_flow(r);
+	return r;
+}
+
+struct region *region_decode(struct vcpu *v, uint32_t key)
+{
+	static _Thread_local struct draft draft;
+	struct draft *d = &draft;
+	uint64_t lin = v->seg_base[SEG_CS] + v->rip;
+	const struct tlb_entry *e = &v->tlb->e[tlb_slot(lin)];
+
+	d->v = v;
+	d->key = key;
+	d->lin = lin & ~(uint64_t)(PAGE - 1);
+	d->gpa = v->tlb->x_gpa[tlb_slot(lin)];
+	d->n_insns = d->n_blocks = d->n_todo = 0;
+	if ((lin ^ e->x) >= PAGE || !cache_page(v, d->gpa)) {
+		return NULL;
+	}
+	d->code = (const uint8_t *)e->page;
+	decode_all(d, lin & (PAGE - 1));
+	if (!d->n_insns || !d->block[0].n) {
+		return NULL;
+	}
+	drop_empty(d);
+	find_loops(d);
+	return finish(d);
+}

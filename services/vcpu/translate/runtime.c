@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Between translated code and C. Translated code calls the event code for all that it cannot do;
+ * that stores the guest's registers into struct vcpu, switches from the vCPU's small stack to the
+ * thread's and calls runtime_event(), which tells where to go on. Exceptions raised there unwind
+ * to the run loop: the guest's state is in struct vcpu already.
+ *
+ * Host signals that translated instructions cause (#DE, alignment) become events too.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <ucontext.h>
+
+#include "execute/prepare.h"
+#include "execute/run.h"
+#include "execute/simd.h"
+#include "translate/generate.h"
+
+/* -- code -- */
+
+static void store_registers(struct emit *e, int below)
+{
+	for (unsigned guest = 0; guest < 16; guest++) {
+		if (translate_resident(guest)) {
+			emit_store(e, 8, register_host[guest], rm_mem(RSP, (int)guest * 8 + below));
+		}
+	}
+}
+
+static void load_registers(struct emit *e)
+{
+	for (unsigned guest = 0; guest < 16; guest++) {
+		if (translate_resident(guest)) {
+			emit_load(e, 8, register_host[guest], generate_gpr(guest));
+		}
+	}
+}
+
+static struct rm field(size_t offset, int below)
+{
+	return rm_mem(RSP, (int)offset + below);
+}
+
+/* MOVUPS each XMM register to or from its place (`opcode` 0x11, 0x10). */
+static void move_xmm(struct emit *e, unsigned opcode, int below)
+{
+	for (unsigned n = 0; n < 16; n++) {
+		emit_op(e, (struct op){.map = MAP_0F, .opcode = opcode}, n,
+			field(offsetof(struct vcpu, fx.xmm) + n * 16, below));
+	}
+}
+
+/* The YMM registers' upper halves, if they are the guest's: VEXTRACTF128 and VINSERTF128. */
+static void move_ymm(struct emit *e, bool store, int below)
+{
+	uint8_t *skip;
+
+	emit_op(e, (struct op){.opcode = 0x80, .byte_rm = true}, 7,
+		field(offsetof(struct vcpu, event_avx), below));
+	emit8(e, 0);
+	skip = emit_jcc(e, 4);
+	for (unsigned n = 0; n < 16; n++) {
+		emit_op(e,
+			(struct op){.vex = true,
+				    .vex_l = true,
+				    .map = MAP_0F3A,
+				    .prefix = 0x66,
+				    .opcode = store ? 0x19 : 0x18,
+				    .vvvv = store ? 0 : n},
+			n, field(offsetof(struct vcpu, ymmh) + n * 16, below));
+		emit8(e, 1);
+	}
+	if (store) { /* vzeroupper: C's SSE code wants it */
+		emit8(e, 0xc5);
+		emit8(e, 0xf8);
+		emit8(e, 0x77);
+	}
+	emit_patch(skip, e->p);
+}
+
+static const uint8_t saved[] = {RBX, RBP, R12, R13, R14, R15};
+
+static void push_saved(struct emit *e)
+{
+	for (unsigned n = 0; n < sizeof(saved); n++) {
+		if (saved[n] & 8) {
+			emit8(e, 0x41);
+		}
+		emit8(e, 0x50 | (saved[n] & 7));
+	}
+	emit_alu_imm(e, ALU_SUB, 8, rm_reg(RSP), 8);
+}
+
+static void pop_saved(struct emit *e)
+{
+	emit_alu_imm(e, ALU_ADD, 8, rm_reg(RSP), 8);
+	for (unsigned n = sizeof(saved); n-- > 0;) {
+		if (saved[n] & 8) {
+			emit8(e, 0x41);
+		}
+		emit8(e, 0x58 | (saved[n] & 7));
+	}
+	emit8(e, 0xc3);
+}
+
+void runtime_emit(struct vcpu *v)
+{
+	struct translator *x = v->translator;
+	struct emit code = {x->code, x->code + x->code_size - EMIT_SLACK, false}, *e = &code;
+	enum { BELOW = 8 }; /* the return address lies below the vCPU */
+	uint8_t *leave, *resume;
+	union {
+		const uint8_t *code;
+		void (*fn)(struct vcpu *v, const uint8_t *host);
+	} enter;
+
+	/* enter(v, host) */
+	enter.code = e->p + x->to_exec;
+	push_saved(e);
+	emit_store(e, 8, RSP, rm_mem(RDI, offsetof(struct vcpu, host_rsp)));
+	emit_mov(e, RSP, RDI);
+	emit_store(e, 8, RSI, VCPU_FIELD(event_resume));
+	resume = emit_jmp(e);
+	x->enter = enter.fn;
+
+	/* event: [rsp] is the site's address */
+	x->event = generate_here(x, e);
+	emit_store(e, 8, RAX, field(offsetof(struct vcpu, event_arg), BELOW));
+	emit_store(e, 8, SCRATCH, field(offsetof(struct vcpu, event_scratch), BELOW));
+	emit8(e, 0x9f);								/* lahf */
+	emit_op(e, (struct op){.map = MAP_0F, .opcode = 0x90}, 0, rm_reg(RAX)); /* seto */
+	emit_op(e, (struct op){.prefix = 0x66, .opcode = 0x89}, RAX,
+		field(offsetof(struct vcpu, event_flags), BELOW));
+	store_registers(e, BELOW);
+	move_xmm(e, 0x11, BELOW);
+	if (x->avx) {
+		move_ymm(e, true, BELOW);
+	}
+	emit8(e, 0x58 | RSI); /* pop */
+	emit_mov(e, RDI, RSP);
+	emit_mov(e, RBX, RSP);
+	emit_load(e, 8, RSP, VCPU_FIELD(host_rsp));
+	emit_const(e, RAX, (uint64_t)(uintptr_t)runtime_event);
+	emit_alu(e, 0xff, 4, 2, rm_reg(RAX)); /* call */
+	emit_mov(e, RSP, RBX);
+	emit_alu(e, 0x85, 8, RAX, rm_reg(RAX)); /* test */
+	leave = emit_jcc(e, 4);
+	emit_store(e, 8, RAX, VCPU_FIELD(event_resume));
+
+	emit_patch(resume, e->p);
+	move_xmm(e, 0x10, 0);
+	if (x->avx) {
+		move_ymm(e, false, 0);
+	}
+	load_registers(e);
+	emit_load(e, 8, SCRATCH, VCPU_FIELD(event_scratch));
+	emit_op(e, (struct op){.map = MAP_0F, .opcode = 0xb7}, RAX, VCPU_FIELD(event_flags));
+	emit8(e, 0x04); /* add $0x7f, %al; sahf */
+	emit8(e, 0x7f);
+	emit8(e, 0x9e);
+	emit_load(e, 8, RAX, VCPU_FIELD(event_result));
+	emit_alu(e, 0xff, 4, 4, VCPU_FIELD(event_resume)); /* jmp */
+
+	emit_patch(leave, e->p);
+	emit_load(e, 8, RSP, VCPU_FIELD(host_rsp));
+	pop_saved(e);
+	x->code_used = (generate_here(x, e) + 63) & ~(size_t)63;
+}
+
+/* -- events -- */
+
+static void set_instruction(struct vcpu *v, const struct region *r, unsigned k)
+{
+	v->trace_rip = v->rip = r->lin | r->at[k];
+	v->insn = &r->insn[k];
+}
+
+/* Where to go on at v->rip, or NULL: by the run loop. */
+static const uint8_t *go_on(struct vcpu *v)
+{
+	uint32_t key;
+	struct region *r;
+	struct block *b;
+
+	if (v->stepping || v->shadow || v->translator->flush || vcpu_must_stop(v)) {
+		return NULL;
+	}
+	key = cache_key(v);
+	r = key ? cache_lookup(v, key, &b) : NULL;
+	return r ? cache_exec(v->translator, b->near) : NULL;
+}
+
+static const struct insn *interpreted(struct vcpu *v, const struct insn *i)
+{
+	(void)v;
+	return i;
+}
+
+/* Interprets instruction k. `after`: where its successor's code is. */
+static const uint8_t *interpret(struct vcpu *v, struct region *r, unsigned k, const uint8_t *after)
+{
+	struct translator *x = v->translator;
+	const struct insn *next;
+
+	x->pair[0] = r->insn[k];
+	x->pair[1].fn = interpreted;
+	insn_bind(v, &x->pair[0]);
+	v->trace_rip = v->rip = r->lin | r->at[k];
+	v->insn = &x->pair[0];
+	next = x->pair[0].fn(v, &x->pair[0]);
+	if (!next) {
+		return go_on(v);
+	}
+	v->rip = v->trace_rip + r->insn[k].len;
+	if ((v->mode & MODE_SIZE) != MODE_64) {
+		v->rip = (uint32_t)v->rip;
+	}
+	if (r->dead || x->flush || v->shadow || v->stepping || r->form[k].kind == FORM_END ||
+	    cache_key(v) != r->key) {
+		return go_on(v);
+	}
+	v->event_flags = v->aflags;
+	return after;
+}
+
+static const uint8_t *access_memory(struct vcpu *v, struct region *r, const struct site *site,
+				    bool write)
+{
+	void *p;
+
+	set_instruction(v, r, site->insn);
+	p = mmu_ptr_slow(v, v->event_arg, site->size, write ? MMU_RW : MMU_R);
+	if (p) {
+		v->event_result = (uint64_t)(uintptr_t)p;
+		return (const uint8_t *)(site + 1);
+	}
+	return interpret(v, r, site->insn, cache_exec(v->translator, r->after[site->insn]));
+}
+
+static const uint8_t *leave_by(struct vcpu *v, uint32_t exit)
+{
+	struct translator *x = v->translator;
+	struct region *r;
+	struct block *b;
+	uint32_t key;
+
+	v->rip = x->exits[exit].target;
+	if (vcpu_must_stop(v) || x->flush) {
+		return NULL;
+	}
+	key = cache_key(v);
+	r = cache_lookup(v, key, &b);
+	if (!r) {
+		return NULL;
+	}
+	cache_link(x, exit, r, b);
+	return cache_exec(x, b->near);
+}
+
+static bool is_canonical(uint64_t rip)
+{
+	return (uint64_t)((int64_t)(rip << 16) >> 16) == rip;
+}
+
+/* The branch's target is refused: as if the instruction had not begun, it is interpreted. */
+static void undo(struct vcpu *v, const struct region *r, unsigned k)
+{
+	const struct insn *i = &r->insn[k];
+
+	switch (r->form[k].kind) {
+	case FORM_RET: v->gpr[RSP] -= 8u + (i->opcode == 0xc2 ? (uint16_t)i->imm : 0u); break;
+	case FORM_CALL_RM: v->gpr[RSP] += 8; break;
+	}
+}
+
+static const uint8_t *indirect(struct vcpu *v, struct region *from, unsigned k)
+{
+	struct translator *x = v->translator;
+	struct region *r;
+	struct block *b;
+
+	v->rip = v->event_arg;
+	if ((v->mode & MODE_SIZE) == MODE_64 && !is_canonical(v->rip)) {
+		undo(v, from, k);
+		return interpret(v, from, k, NULL);
+	}
+	if (vcpu_must_stop(v) || x->flush) {
+		return NULL;
+	}
+	r = cache_lookup(v, cache_key(v), &b);
+	if (!r) {
+		return NULL;
+	}
+	cache_remember(v, r, b);
+	return cache_exec(x, b->near);
+}
+
+const uint8_t *runtime_event(struct vcpu *v, const struct site *site)
+{
+	struct translator *x = v->translator;
+	unsigned kind = site->kind & ~SITE_FLAGS;
+	struct region *r;
+
+	if (site->kind & SITE_FLAGS) {
+		v->aflags = v->event_flags;
+	}
+	if (kind == SITE_EXIT) {
+		return leave_by(v, site->region);
+	}
+	r = x->regions[site->region];
+	switch (kind) {
+	case SITE_READ: return access_memory(v, r, site, false);
+	case SITE_WRITE: return access_memory(v, r, site, true);
+	case SITE_INTERPRET: return interpret(v, r, site->insn, (const uint8_t *)(site + 1));
+	case SITE_FAULT: return interpret(v, r, site->insn, cache_exec(x, r->after[site->insn]));
+	case SITE_INDIRECT: return indirect(v, r, site->insn);
+	}
+	v->rip = r->lin | r->at[site->insn];
+	return kind == SITE_ENTRY ? go_on(v) : NULL;
+}
+
+/* -- signals -- */
+
+static struct sigaction old_fpe, old_segv, old_bus;
+
+static struct sigaction *old_action(int sig)
+{
+	return sig == SIGFPE ? &old_fpe : sig == SIGSEGV ? &old_segv : &old_bus;
+}
+
+static void pass_on(int sig, siginfo_t *info, void *uc)
+{
+	struct sigaction *old = old_action(sig);
+
+	if (old->sa_flags & SA_SIGINFO) {
+		old->sa_sigaction(sig, info, uc);
+	} else if (old->sa_handler != SIG_DFL && old->sa_handler != SIG_IGN) {
+		old->sa_handler(sig);
+	} else {
+		signal(sig, SIG_DFL); /* happens again, without a handler */
+	}
+}
+
+static _Thread_local struct vcpu *running;
+
+void runtime_set_running(struct vcpu *v)
+{
+	running = v;
+}
+
+static void on_signal(int sig, siginfo_t *info, void *uc_)
+{
+	ucontext_t *uc = uc_;
+	greg_t *reg = uc->uc_mcontext.gregs;
+	struct vcpu *v = running;
+	struct translator *x = v ? v->translator : NULL;
+	struct region *r;
+	unsigned k;
+
+	r = x ? cache_find_host(x, (const uint8_t *)reg[REG_RIP], &k) : NULL;
+	if (!r || reg[REG_RSP] != (greg_t)(uintptr_t)v) {
+		pass_on(sig, info, uc_);
+		return;
+	}
+	x->fault = (struct site){.region = r->number,
+				 .insn = k,
+				 .kind = SITE_FAULT | (r->in_host[k] ? SITE_FLAGS : 0)};
+	reg[REG_RSP] -= 8;
+	*(const struct site **)(uintptr_t)reg[REG_RSP] = &x->fault;
+	reg[REG_RIP] = (greg_t)(uintptr_t)cache_exec(x, x->event);
+}
+
+static int init_result;
+
+static void init_signals(void)
+{
+	struct sigaction sa = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+
+	if (sigaction(SIGFPE, &sa, &old_fpe) || sigaction(SIGSEGV, &sa, &old_segv) ||
+	    sigaction(SIGBUS, &sa, &old_bus)) {
+		init_result = -errno;
+	}
+}
+
+int runtime_init_signals(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, init_signals);
+	return init_result;
+}

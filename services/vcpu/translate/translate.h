@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The translator's shared vocabulary: regions, sites, the registers' plan. See README.md for how
+ * the files follow one another. vCPU thread only, each vCPU has a translator of its own.
+ */
+#ifndef VCPU_TRANSLATE_TRANSLATE_H
+#define VCPU_TRANSLATE_TRANSLATE_H
+
+#include "engine.h"
+#include "execute/execute.h"
+
+enum {
+	REGION_INSNS = 256,
+	REGION_BLOCKS = 96,
+	MAP_HASH = 1 << 12,
+	ENTRY_HASH = 1 << 15,
+	KEYS = JUMP_CONTEXTS,
+};
+
+/*
+ * What translated code was made for beside vcpu.mode: bits above those of MODE_*. An instruction
+ * that changes it leaves the region.
+ */
+enum {
+	KEY_AC = 1 << 9,   /* supervisor code with SMAP suspended: MMU_SUPER_AC */
+	KEY_X87 = 1 << 10, /* x87 and MMX instructions raise neither #NM nor #MF */
+	KEY_SSE = 1 << 11,
+	KEY_AVX = 1 << 12,
+};
+
+/* Guest flags as a set of FL_*; all six. */
+typedef uint16_t flag_set;
+
+struct flag_use {
+	flag_set reads, writes; /* writes: in any case */
+	bool touches;		/* may write some */
+};
+
+/* A basic block: part of a region's instructions, entered at its first. */
+struct block {
+	uint16_t at;	     /* offset of its first byte in the page */
+	uint16_t first, n;   /* instructions */
+	int16_t taken, next; /* successors in the region by branch and by falling through, or -1 */
+	bool leaves;	     /* may go on outside of the region */
+	bool loops;	     /* a branch from here or below leads to it: it looks for requests */
+	flag_set live;	     /* flags that must be the guest's when it is entered */
+	uint32_t body;	     /* offsets into code memory: host EFLAGS hold the live flags */
+	uint32_t near, ext; /* ... vcpu.aflags holds them; ext checks the page first. 0: not made */
+	uint32_t links;	    /* exits of other regions that lead here: index + 1 of a list */
+};
+
+/* Code of one guest-physical page, at one linear page, entered by any of its blocks. */
+struct region {
+	struct region *page_next;
+	uint64_t gpa, lin; /* pages */
+	uint64_t lines;	   /* 64-byte lines of the page that it was made from */
+	uint32_t number;   /* in translator.regions */
+	uint32_t key;
+	uint32_t map_id;	 /* see mmu_tlb.x_id */
+	uint32_t code, code_end; /* offsets into code memory */
+	uint16_t n_insns, n_blocks;
+	bool dead;
+	struct insn *insn; /* as decoded, not bound */
+	struct form *form;
+	struct flag_use *use;
+	uint16_t *at;	  /* offset of each in the page */
+	uint32_t *after;  /* offset into code memory of what follows each */
+	uint8_t *in_host; /* host EFLAGS hold flags that are needed when its operation runs */
+	struct block *block;
+};
+
+/* Why translated code calls translate_event(); the record follows the call instruction. */
+enum site_kind {
+	SITE_READ,	/* no TLB entry for a load of `size` at vcpu.event_arg */
+	SITE_WRITE,	/* ... a store or read-modify-write */
+	SITE_INTERPRET, /* the instruction is to be interpreted */
+	SITE_EXIT,	/* a direct branch leaves the region: exits[arg] */
+	SITE_INDIRECT,	/* the target vcpu.event_arg is not in the jump cache */
+	SITE_POLL,	/* a request, before instruction `insn` */
+	SITE_ENTRY,	/* ... or the page moved: an entry's checks */
+	SITE_FAULT,	/* a host signal came from the instruction */
+};
+#define SITE_FLAGS 0x80 /* in kind: host EFLAGS hold the guest's flags */
+
+struct site {
+	uint32_t region; /* or index of an exit */
+	uint16_t insn;
+	uint8_t kind, size;
+} __attribute__((packed));
+
+/* A direct branch out of a region. */
+struct exit_link {
+	uint64_t target; /* RIP */
+	uint32_t region, insn;
+	uint32_t branch;     /* code offset of the displacement that skips the saving of flags */
+	uint32_t saved;	     /* ... of the jump behind it */
+	uint32_t stub, slow; /* where they lead when not linked */
+	uint32_t next;	     /* in a block's links */
+	bool linked;
+};
+
+/* A block by which its region is entered. */
+struct entry {
+	struct entry *next;
+	struct region *region;
+	struct block *block;
+};
+
+struct page_map {
+	struct page_map *next;
+	uint64_t lin, gpa;
+	uint32_t id;
+};
+
+struct code_pages {
+	struct code_pages *next;
+	uint64_t gpa;
+	uint64_t lines;
+	struct region *regions;
+};
+
+struct translator {
+	uint8_t *code;	 /* writable view */
+	int64_t to_exec; /* from it to the executable view */
+	size_t code_size, code_used;
+	uint8_t *arena;
+	size_t arena_size, arena_used;
+	struct region **regions;
+	uint32_t n_regions, regions_room;
+	struct exit_link *exits;
+	uint32_t n_exits, exits_room;
+	struct entry *entries[ENTRY_HASH];
+	struct page_map *maps[MAP_HASH];
+	struct code_pages *pages[MAP_HASH];
+	uint32_t n_maps;
+	uint32_t keys[KEYS]; /* contexts of vcpu.jumps, 0: free; with bit 31 set */
+	bool flush;	     /* everything is to be dropped when no region runs */
+	bool one_cpu;	     /* LOCK is not needed */
+	uint16_t hot;	     /* traces that began so often are translated; 0: all. Tests set it */
+	bool avx;
+	struct site fault;   /* of a signal */
+	struct insn pair[2]; /* the instruction being interpreted, and what ends it */
+	/* The runtime's entry points, in the executable view. */
+	void (*enter)(struct vcpu *v, const uint8_t *host);
+	uint32_t event; /* code offset */
+};
+
+/* -- cache.c: code memory, what is where, and its end -- */
+
+int cache_init(struct vcpu *v);
+void cache_finish(struct vcpu *v);
+/* Drops everything. No region may be running. */
+void cache_flush(struct vcpu *v);
+/* The key for v's state now, or 0: its code is not translated. */
+uint32_t cache_key(const struct vcpu *v);
+/* Index into vcpu.jumps of a key; -1: there are too many, a flush is needed. */
+int cache_jump_context(struct translator *x, uint32_t key);
+/*
+ * The region and block at v->rip, entries made, or NULL: not translated. Makes its page known to
+ * entry checks (x_id).
+ */
+struct region *cache_lookup(struct vcpu *v, uint32_t key, struct block **block);
+/* Zeroed memory that lives until the next flush, or NULL. */
+void *cache_alloc(struct translator *x, size_t size);
+/* Makes r, complete but for its number, known. False: no memory. */
+bool cache_insert(struct vcpu *v, struct region *r);
+struct code_pages *cache_page(struct vcpu *v, uint64_t gpa);
+uint32_t cache_map_id(struct translator *x, uint64_t lin, uint64_t gpa);
+/* Region and instruction of a host address; NULL: none. */
+struct region *cache_find_host(struct translator *x, const uint8_t *host, unsigned *insn);
+/* Lets an exit lead to the block that its target has been found to be. */
+void cache_link(struct translator *x, uint32_t exit, struct region *to, struct block *block);
+/* Enters a block of r at its address into the jump cache. */
+void cache_remember(struct vcpu *v, struct region *r, struct block *block);
+void cache_invalidate(struct vcpu *v, uint64_t gpa, uint64_t len);
+
+static inline const uint8_t *cache_exec(const struct translator *x, uint32_t code)
+{
+	return x->code + x->to_exec + code;
+}
+
+/* -- forms.c: what the generator does with an instruction -- */
+
+enum form_kind {
+	FORM_INTERPRET, /* calls the interpreter */
+	FORM_END,	/* ... and leaves: its successor is decoded anew */
+	FORM_MODRM,	/* the same instruction with its operands replaced */
+	FORM_VEX_GPR,	/* ... with three general registers */
+	FORM_SIMD,	/* ... on vector registers */
+	FORM_X87,
+	FORM_AX_IMM, /* rAX and an immediate */
+	FORM_SHIFT_CL,
+	FORM_MULTIPLY, /* one operand: rDX:rAX */
+	FORM_CMPXCHG,
+	FORM_CMPXCHG_WIDE,
+	FORM_XCHG_AX,
+	FORM_MOV_IMM,
+	FORM_LEA,
+	FORM_NOP,
+	FORM_EXTEND_AX, /* CBW and kin */
+	FORM_EXTEND_DX, /* CWD and kin */
+	FORM_BSWAP,
+	FORM_FLAG, /* CLC, STC, CMC */
+	FORM_LAHF,
+	FORM_SAHF,
+	FORM_PUSH,
+	FORM_POP,
+	FORM_LEAVE,
+	FORM_JCC,
+	FORM_LOOP,
+	FORM_JMP,
+	FORM_CALL,
+	FORM_JMP_RM,
+	FORM_CALL_RM,
+	FORM_RET,
+};
+
+enum { ROLE_R = 1, ROLE_W = 2, ROLE_RW = 3 };
+
+/* Sizes in bytes of the operands that ModRM names, and what happens to them. */
+struct form {
+	uint8_t kind;	 /* enum form_kind */
+	uint8_t reg, rm; /* ROLE_*; 0: no such operand */
+	uint8_t reg_size, rm_size;
+};
+
+struct form form_of(struct vcpu *v, const struct insn *i, uint32_t key);
+
+static inline bool form_ends(const struct form *f)
+{
+	return f->kind >= FORM_JMP || f->kind == FORM_END;
+}
+
+/* -- region.c: which instructions make up a region -- */
+
+/*
+ * Decodes the region that begins at v->rip, whose page the TLB's x side holds. NULL: cannot be
+ * translated, or no memory (then translator.flush is set).
+ */
+struct region *region_decode(struct vcpu *v, uint32_t key);
+
+/* -- flags.c: which flags matter where -- */
+
+struct flag_use flags_of(const struct insn *i);
+/* Fills block.live of all blocks. */
+void flags_flow(struct region *r);
+
+/* -- generate.c -- */
+
+/* Emits r's code and enters it into the cache. False: no room (translator.flush is set). */
+bool generate(struct vcpu *v, struct region *r);
+/* Makes a block's `ext` and `near`. False: no room (translator.flush is set). */
+bool generate_entry(struct vcpu *v, struct region *r, struct block *b);
+
+/* -- runtime.c: between translated code and C -- */
+
+/* Emits the entry and event code; called when code memory is empty. */
+void runtime_emit(struct vcpu *v);
+/*
+ * C's side of all that translated code cannot do itself. Returns the host address to go on at, or
+ * NULL: back to the run loop, v->rip set. May not return: exceptions unwind.
+ */
+const uint8_t *runtime_event(struct vcpu *v, const struct site *site);
+/* Signals of this thread may come from v's code. */
+void runtime_set_running(struct vcpu *v);
+int runtime_init_signals(void);
+
+/* Where guest registers live in translated code; REG_NONE: in vcpu.gpr. */
+extern const uint8_t register_host[16];
+
+static inline bool translate_resident(unsigned guest)
+{
+	return register_host[guest] != REG_NONE;
+}
+
+#endif
