@@ -21,7 +21,7 @@
 enum { CHILD_FD = 3, MAX_MESSAGE = 65536 };
 
 /* Fastest first. */
-static const struct mobo_engine_ops *const engines[] = {&mobo_engine_interpreter};
+static const struct mobo_engine_ops *const engines[] = {&mobo_engine_translator, &mobo_engine_interpreter};
 
 /* -- The first message -- */
 
