@@ -18,12 +18,16 @@ struct finding {
 
 static void check_cpu(struct finding *f)
 {
+	bool v2 = __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt");
+	bool v3 = v2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+		  __builtin_cpu_supports("bmi2");
+
 	f->what = "cpu";
-	f->verdict = __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt") ? "ok"
-											  : "fail";
+	f->verdict = v2 ? "ok" : "fail";
 	snprintf(f->text, sizeof(f->text), "%s",
-		 *f->verdict == 'o' ? "x86-64-v2: guests see SSE4.2, AES, BMI as the host has them"
-				    : "the host lacks SSE4.2 or POPCNT: guests need x86-64-v2");
+		 v3   ? "x86-64-v3: guests see AVX2, FMA, AES, BMI as the host has them"
+		 : v2 ? "x86-64-v2: guests see SSE4.2, AES, BMI as the host has them"
+		      : "the host lacks SSE4.2 or POPCNT: guests need x86-64-v2");
 }
 
 static void check_kvm(struct finding *f)

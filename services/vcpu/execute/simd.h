@@ -62,6 +62,7 @@ bool simd_bind_misc(struct vcpu *v, struct insn *i);
 bool simd_bind_state(struct vcpu *v, struct insn *i);
 bool simd_bind_x87(struct vcpu *v, struct insn *i);
 bool simd_bind_avx(struct vcpu *v, struct insn *i);
+bool simd_bind_avx_move(struct insn *i);
 bool simd_bind_masked(struct insn *i);
 
 /* Slow halves of the checks below: raise what applies, or return. */

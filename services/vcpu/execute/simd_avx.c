@@ -312,5 +312,5 @@ bool simd_bind_avx(struct vcpu *v, struct insn *i)
 	if (row->flags & (VEX_MASKED | VEX_VSIB | VEX_IMPLICIT)) {
 		return simd_bind_masked(i);
 	}
-	return bind_thunk(v, i, row, &o);
+	return simd_bind_avx_move(i) || bind_thunk(v, i, row, &o);
 }
