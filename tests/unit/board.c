@@ -461,6 +461,22 @@ static void hpet_legacy_replaces_the_pit(void **state)
 	assert_int_equal(board_irq_ack(cpu()), 8);
 }
 
+static void pit_that_nobody_sees_wakes_nobody(void **state)
+{
+	init_pics();
+	board_pio_write(cpu(), 0x43, 1, 0x34);
+	board_pio_write(cpu(), 0x40, 1, 0xa9);
+	board_pio_write(cpu(), 0x40, 1, 0x04); /* 1193: about 1 ms */
+	board_mmio_write(cpu(), 0xfed00010, 4, 3);
+	assert_true(cpu_deadline_ns(&rig.b->cpu[0]) == UINT64_MAX);
+	rig_set_time(&rig, 10500000);
+	board_mmio_write(cpu(), 0xfed00010, 4, 1);
+	assert_false(board_irq_poll(cpu())); /* ticks of that time are gone */
+	assert_in_range(cpu_deadline_ns(&rig.b->cpu[0]), 10900000, 11100000);
+	expire(11100000);
+	assert_int_equal(board_irq_ack(cpu()), 8);
+}
+
 static void ferr_holds_irq_13_until_port_f0(void **state)
 {
 	init_pics();
@@ -575,6 +591,7 @@ int main(void)
 		T(relocated_apic_page_is_io),
 		T(nmi_and_init_lines),
 		T(hpet_legacy_replaces_the_pit),
+		T(pit_that_nobody_sees_wakes_nobody),
 		T(ferr_holds_irq_13_until_port_f0),
 		T(code_bit_is_in_the_map_that_devices_read),
 		T(stores_that_keep_coming_free_the_page),

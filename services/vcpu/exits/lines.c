@@ -86,7 +86,10 @@ void board_irq_unlock(struct board *b)
 	uint64_t deadline, old;
 
 	board_intr_update(b);
-	deadline = MOBO_MIN(i8254_deadline(&b->pit), hpet_deadline(&b->hpet));
+	deadline = hpet_deadline(&b->hpet);
+	if (!b->hpet_legacy) { /* else nobody sees the 8254's ticks: hpet_legacy() */
+		deadline = MOBO_MIN(deadline, i8254_deadline(&b->pit));
+	}
 	old = atomic_exchange(&b->chip_deadline_ns, deadline);
 	pthread_mutex_unlock(&b->irq_lock);
 	/* The first vCPU's thread serves these timers. */
@@ -355,6 +358,8 @@ static void hpet_legacy(void *arg, bool on)
 {
 	struct board *b = arg;
 
+	/* Ticks up to now go where all did that nobody waited for. */
+	i8254_expire(&b->pit, board_now_ns(b));
 	b->hpet_legacy = on;
 	board_isa_update(b, 8);
 }
