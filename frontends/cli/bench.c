@@ -35,7 +35,9 @@ const char bench_help[] =
 	"                       (default: native and tcg)\n"
 	"  --kernel FILE        the guest's Linux (bzImage)\n"
 	"  --scale N, --rounds N\n"
-	"                       how much work, and how many times for the median\n";
+	"                       how much work, and how many times for the median\n"
+	"  --only NAME[,NAME]...\n"
+	"                       these workloads or classes of them alone\n";
 
 static int by_size(const void *a, const void *b)
 {
@@ -231,9 +233,13 @@ static bool wanted(const char *suite, int n, char **names)
 
 static int parse(struct bench *b, int argc, char **argv)
 {
-	static const struct option options[] = {{"quick", 0, NULL, 'q'},  {"peer", 1, NULL, 'p'},
-						{"kernel", 1, NULL, 'k'}, {"scale", 1, NULL, 's'},
-						{"rounds", 1, NULL, 'r'}, {0}};
+	static const struct option options[] = {{"quick", 0, NULL, 'q'},
+						{"peer", 1, NULL, 'p'},
+						{"kernel", 1, NULL, 'k'},
+						{"only", 1, NULL, 'o'},
+						{"scale", 1, NULL, 's'},
+						{"rounds", 1, NULL, 'r'},
+						{0}};
 	bool peers = false;
 	int c;
 
@@ -242,6 +248,7 @@ static int parse(struct bench *b, int argc, char **argv)
 		switch (c) {
 		case 'q': b->quick = true; break;
 		case 'k': snprintf(b->kernel, sizeof(b->kernel), "%s", optarg); break;
+		case 'o': b->only = optarg; break;
 		case 's': b->scale = (unsigned)strtoul(optarg, NULL, 10); break;
 		case 'r': b->rounds = (unsigned)strtoul(optarg, NULL, 10); break;
 		case 'p':

@@ -21,6 +21,7 @@ struct bench {
 	struct cli *cli;
 	bool quick, with[N_PEERS];
 	unsigned scale, rounds;
+	const char *only; /* names and classes of workloads, with commas; NULL: all */
 	char kernel[PATH_MAX], guest[PATH_MAX]; /* "" where there is none */
 	char dir[64];				/* of this run; removed at its end */
 	json_object *out;

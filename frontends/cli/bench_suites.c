@@ -62,14 +62,15 @@ static bool await_boot(struct bench *b, struct subject *s, double *wall, double 
 /* All workloads once on one subject; false if it did not come to its end. */
 static bool run_workloads(struct bench *b, enum bench_peer peer, struct results *r)
 {
-	char args[64], line[1024], name[24], class[16], sum[24];
+	char args[512], line[1024], name[24], class[16], sum[24];
 	unsigned long long wall, cpu;
 	struct subject s;
 	bool done = false;
 	uint64_t before;
 	double t, c;
 
-	snprintf(args, sizeof(args), "--scale,%u", b->scale);
+	snprintf(args, sizeof(args), "--scale,%u%s%s", b->scale, b->only ? "," : "",
+		 b->only ? b->only : "");
 	if (bench_start(b, &s, peer, RUN_LINUX, args) < 0) {
 		return false;
 	}

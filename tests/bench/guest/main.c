@@ -93,10 +93,10 @@ static void run_one(const struct workload *w, unsigned scale)
 	say(line);
 }
 
-static bool chosen(const char *name, int n, char **names)
+static bool chosen(const struct workload *w, int n, char **names)
 {
 	for (int i = 0; i < n; i++) {
-		if (strcmp(name, names[i]) == 0) {
+		if (strcmp(w->name, names[i]) == 0 || strcmp(w->class, names[i]) == 0) {
 			return true;
 		}
 	}
@@ -122,7 +122,7 @@ static void run_all(int argc, char **argv)
 	while (repeat--) {
 		for (unsigned c = 0; c < sizeof(all) / sizeof(all[0]); c++) {
 			for (const struct workload *w = all[c]; w->name; w++) {
-				if (chosen(w->name, argc - at, argv + at)) {
+				if (chosen(w, argc - at, argv + at)) {
 					run_one(w, scale);
 				}
 			}
