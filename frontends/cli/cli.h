@@ -75,6 +75,11 @@ const char *cli_size(char *buf, size_t len, uint64_t bytes);
 int cli_registry(struct cli *cli);
 /* Connects to the running machine's own hub. CLI_STATE when it does not run. */
 int cli_machine(struct cli *cli, const char *name);
+/*
+ * What the machine's own process says of it; NULL when none runs or it does not answer, of which
+ * nothing is printed. cli_free() frees it.
+ */
+Mobo__V1__MachineStatus *cli_live(struct cli *cli, const Mobo__V1__MachineInfo *info);
 /* Calls and waits; *reply (may be NULL) is to be freed with cli_free(). */
 int cli_call(struct cli *cli, struct mobo_bus *bus, const ProtobufCMessage *req,
 	     unsigned deadline_ms, ProtobufCMessage **reply);

@@ -94,6 +94,27 @@ int cli_machine(struct cli *cli, const char *name)
 	return status;
 }
 
+Mobo__V1__MachineStatus *cli_live(struct cli *cli, const Mobo__V1__MachineInfo *info)
+{
+	Mobo__V1__GetStatus req = MOBO__V1__GET_STATUS__INIT;
+	Mobo__V1__MachineStatus *status = NULL;
+	Mobo__V1__Code code;
+	struct mobo_error err = {0};
+	struct mobo_bus_options opt = {
+		.endpoint = info->rpc_endpoint,
+		.role = MOBO__V1__ROLE__OPERATOR,
+		.name = "cli",
+	};
+
+	if (!*info->rpc_endpoint ||
+	    mobo_bus_connect(&cli->machine, cli->loop, &opt, CONNECT_TIMEOUT_MS, &err) < 0 ||
+	    mobo_bus_call_sync(cli->machine, 0, &req.base, 0, (ProtobufCMessage **)&status, &code,
+			       &err) < 0) {
+		return NULL;
+	}
+	return status;
+}
+
 int cli_redeem(struct cli *cli, const ProtobufCBinaryData *ticket, int *fd)
 {
 	struct mobo_error err = {0};

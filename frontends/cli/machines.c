@@ -104,17 +104,37 @@ int cmd_list(struct cli *cli, int argc, char **argv)
 	return CLI_OK;
 }
 
-static void show_live(struct cli *cli, const char *name)
+static void show_json(const Mobo__V1__MachineInfo *info, const Mobo__V1__MachineStatus *st,
+		      const Mobo__V1__SettingsReply *set)
 {
-	Mobo__V1__GetStatus req = MOBO__V1__GET_STATUS__INIT;
-	Mobo__V1__MachineStatus *st = NULL;
+	json_object *o = cli_json(&info->base);
 
-	if (cli_machine(cli, name) == CLI_OK &&
-	    cli_call(cli, cli->machine, &req.base, 0, (ProtobufCMessage **)&st) == CLI_OK) {
+	if (st) {
+		json_object_object_add(o, "live", cli_json(&st->base));
+	}
+	if (set) {
+		json_object_object_add(o, "settings", cli_json(&set->base));
+	}
+	cli_print_json(o);
+}
+
+static void show_text(const Mobo__V1__MachineInfo *info, const Mobo__V1__MachineStatus *st,
+		      const Mobo__V1__SettingsReply *set)
+{
+	printf("name         %s\nfolder       %s\nstate        %s%s%s%s\n", info->name,
+	       info->folder, cli_state_name(info->state), *info->reason ? " (" : "", info->reason,
+	       *info->reason ? ")" : "");
+	if (st) {
 		printf("engine       %s (%s)\n", st->engine, st->engine_reason);
 		printf("guest time   %.3f s\n", (double)st->vtime_ns / 1e9);
 		printf("pid          %u\n", st->pid);
-		cli_free(st);
+	}
+	for (size_t i = 0; set && i < set->n_settings; i++) {
+		const Mobo__V1__Setting *s = set->settings[i];
+
+		if (!s->is_default) {
+			printf("%-24s = %s\n", s->key, s->value);
+		}
 	}
 }
 
@@ -136,27 +156,11 @@ int cmd_show(struct cli *cli, int argc, char **argv)
 	if (info->state != MOBO__V1__MACHINE_STATE__INACCESSIBLE) {
 		status = cli_call(cli, cli->registry, &req.base, 0, (ProtobufCMessage **)&set);
 	}
-	if (status == CLI_OK && cli->json) {
-		json_object *o = cli_json(&info->base);
+	if (status == CLI_OK) {
+		Mobo__V1__MachineStatus *st = cli_live(cli, info);
 
-		if (set) {
-			json_object_object_add(o, "settings", cli_json(&set->base));
-		}
-		cli_print_json(o);
-	} else if (status == CLI_OK) {
-		printf("name         %s\nfolder       %s\nstate        %s%s%s%s\n", info->name,
-		       info->folder, cli_state_name(info->state), *info->reason ? " (" : "",
-		       info->reason, *info->reason ? ")" : "");
-		if (*info->rpc_endpoint) {
-			show_live(cli, argv[1]);
-		}
-		for (size_t i = 0; set && i < set->n_settings; i++) {
-			const Mobo__V1__Setting *s = set->settings[i];
-
-			if (!s->is_default) {
-				printf("%-24s = %s\n", s->key, s->value);
-			}
-		}
+		(cli->json ? show_json : show_text)(info, st, set);
+		cli_free(st);
 	}
 	cli_free(set);
 	cli_free(info);

@@ -152,6 +152,7 @@ def look_verbs(host, m):
     check(any("RUNNING" in line for line in host.json("log", m.name)["lines"]), "log")
     shown = host.json("show", m.name)
     check(shown["state"] == "RUNNING" and shown["rpc_endpoint"], shown)
+    check(shown["live"]["engine"] and shown["live"]["engine_reason"], shown)
     for words in (["ps"], ["device", "list"], ["cpu"], ["stats"], ["log"], ["show"], ["screen"]):
         check(host.mobo(*words, m.name).stdout, " ".join(words))
 
