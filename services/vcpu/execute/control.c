@@ -39,20 +39,20 @@ static inline void check_target(struct vcpu *v, uint64_t target)
 }
 
 /* Goes on at v->rip, wherever that is. */
-#define GO_ON(v)                                              \
-	do {                                                  \
-		const struct trace *t_;                       \
-		const struct insn *to_;                       \
-                                                              \
+#define GO_ON(v)                                                 \
+	do {                                                     \
+		const struct trace *t_;                          \
+		const struct insn *to_;                          \
+                                                                 \
 		if (__builtin_expect(trace_must_return(v), 0)) { \
-			END_TRACE();                          \
-		}                                             \
-		t_ = trace_lookup(v);                         \
-		if (__builtin_expect(!t_, 0)) {               \
-			END_TRACE();                          \
-		}                                             \
-		to_ = trace_enter(v, t_);                     \
-		CHAIN_TO(v, to_);                             \
+			END_TRACE();                             \
+		}                                                \
+		t_ = trace_lookup(v);                            \
+		if (__builtin_expect(!t_, 0)) {                  \
+			END_TRACE();                             \
+		}                                                \
+		to_ = trace_enter(v, t_);                        \
+		CHAIN_TO(v, to_);                                \
 	} while (0)
 
 /* The slow half of a linked branch: v->rip is set. Makes the link where it holds. */
@@ -64,7 +64,7 @@ static const struct insn *branch_unlinked(struct vcpu *v, const struct insn *i)
 		END_TRACE();
 	}
 	if (mode_is_flat(v->mode) && !((v->rip ^ (v->trace_rip + i->off)) >> 12)) {
-		((struct insn *)i)->aux = (void *)t;
+		trace_link(i, t);
 	}
 	i = trace_enter(v, t);
 	CHAIN_TO(v, i);
@@ -76,7 +76,7 @@ static const struct insn *branch_unlinked(struct vcpu *v, const struct insn *i)
 		const struct trace *t_ = (i)->aux;                                  \
 		const struct insn *to_;                                             \
                                                                                     \
-		if (__builtin_expect(trace_must_return(v), 0)) {                       \
+		if (__builtin_expect(trace_must_return(v), 0)) {                    \
 			END_TRACE();                                                \
 		}                                                                   \
 		if (__builtin_expect(!t_ || t_->insns[0].fn == trace_stopped, 0)) { \

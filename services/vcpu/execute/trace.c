@@ -8,13 +8,13 @@
 
 #include "engine.h"
 #include "execute/debugger.h"
+#include "execute/fetch.h"
 #include "execute/prepare.h"
 #include "exits/board.h"
 
 enum {
 	BLOCK_SHIFT = 8, /* traces are found by 256-byte blocks of their first byte */
 	BLOCKS = 4096 >> BLOCK_SHIFT,
-	INSN_MAX = 15,
 	PAGE_HASH = 1 << 12,
 };
 #define ARENA_SIZE ((size_t)48 << 20)
@@ -28,31 +28,40 @@ struct code_page {
 	struct trace *crossing;	     /* live traces that end in this page */
 };
 
+/* Zeroed, page-aligned; NULL: there is none. */
+static void *map_memory(size_t size)
+{
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
 int trace_init(struct vcpu *v)
 {
-	struct interp *in = aligned_alloc(64, sizeof(*in));
+	struct interp *in = map_memory(sizeof(*in));
 
 	if (!in) {
 		return -ENOMEM;
 	}
-	memset(in, 0, sizeof(*in));
-	in->arena = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (in->arena == MAP_FAILED) {
-		goto free_interp;
+	in->arena = map_memory(ARENA_SIZE);
+	if (!in->arena) {
+		goto unmap_interp;
 	}
 	in->templates = prepare_init();
 	if (!in->templates) {
-		goto unmap;
+		goto unmap_arena;
 	}
 	in->arena_size = ARENA_SIZE;
+	/* It is filled from its beginning: fewer page faults, where the host has large pages. */
+	madvise(in->arena, ARENA_SIZE, MADV_HUGEPAGE);
 	v->interp = in;
 	return 0;
 
-unmap:
+unmap_arena:
 	munmap(in->arena, ARENA_SIZE);
-free_interp:
-	free(in);
+unmap_interp:
+	munmap(in, sizeof(*in));
 	return -ENOMEM;
 }
 
@@ -61,12 +70,12 @@ void trace_finish(struct vcpu *v)
 	if (v->interp) {
 		free(v->interp->templates);
 		munmap(v->interp->arena, v->interp->arena_size);
-		free(v->interp);
+		munmap(v->interp, sizeof(*v->interp));
 		v->interp = NULL;
 	}
 }
 
-/* Memory from the arena, 8-byte aligned; NULL: it is full. */
+/* Memory from the arena, 64-byte aligned; NULL: it is full. */
 static void *arena_alloc(struct interp *in, size_t size)
 {
 	void *p = in->arena + in->arena_used;
@@ -79,14 +88,19 @@ static void *arena_alloc(struct interp *in, size_t size)
 	return p;
 }
 
-static void arena_empty(struct interp *in)
+static void arena_empty(struct vcpu *v)
 {
-	memset(in->hash, 0, sizeof(in->hash));
-	memset(in->last, 0, sizeof(in->last));
+	struct interp *in = v->interp;
+
+	memset(in->slots, 0, sizeof(in->slots));
 	memset(in->pages, 0, sizeof(in->pages));
+	memset(in->dead, 0, sizeof(in->dead));
 	in->arena_used = 0;
 	in->flush = false;
+	prepare_flush(v);
 }
+
+/* -- Pages -- */
 
 static struct code_page **page_bucket(struct interp *in, uint64_t gpa)
 {
@@ -103,26 +117,28 @@ static struct code_page *page_find(struct interp *in, uint64_t gpa)
 	return p;
 }
 
-/* The page's record, made now if need be: then stores to it begin to be reported. */
-static struct code_page *page_get(struct vcpu *v, uint64_t gpa)
+/*
+ * Makes the page's record, if it has none. Stores to it are reported from before that: meanwhile,
+ * other CPUs may have this one drop records. False: no memory.
+ */
+static bool page_add(struct vcpu *v, uint64_t gpa)
 {
-	struct code_page *p = page_find(v->interp, gpa), **bucket;
+	struct interp *in = v->interp;
+	struct code_page *p, **bucket = page_bucket(in, gpa);
 
-	if (p) {
-		return p;
+	if (page_find(in, gpa)) {
+		return true;
 	}
-	p = arena_alloc(v->interp, sizeof(*p));
+	gpa &= ~4095ull;
+	board_code_page_add(v, gpa);
+	mmu_protect_code(v, gpa);
+	p = arena_alloc(in, sizeof(*p));
 	if (!p) {
-		return NULL;
+		return false;
 	}
-	memset(p, 0, sizeof(*p));
-	p->gpa = gpa & ~4095ull;
-	bucket = page_bucket(v->interp, gpa);
-	p->next = *bucket;
+	*p = (struct code_page){.next = *bucket, .gpa = gpa};
 	*bucket = p;
-	board_code_page_add(v, p->gpa);
-	mmu_protect_code(v, p->gpa);
-	return p;
+	return true;
 }
 
 /* The 64-byte lines of a page that bytes [first, end) touch. */
@@ -158,7 +174,7 @@ static const struct insn *fall_through(struct vcpu *v, const struct insn *i)
 			END_TRACE();
 		}
 		if (mode_is_flat(v->mode) && !((v->rip ^ v->trace_rip) >> 12)) {
-			((struct insn *)i)->aux = (void *)t;
+			trace_link(i, t);
 		}
 	}
 	i = trace_enter(v, t);
@@ -168,50 +184,6 @@ static const struct insn *fall_through(struct vcpu *v, const struct insn *i)
 static void set_terminator(struct insn *i, unsigned off, insn_fn *fn)
 {
 	*i = (struct insn){.fn = fn, .off = off, .rest = UINT8_MAX};
-}
-
-/* Where code is fetched from: the rest of a page. */
-struct fetch {
-	const uint8_t *code;
-	unsigned n;
-	uint64_t gpa;
-	bool crosses; /* the first instruction goes on in the page at gpa2 */
-	uint64_t gpa2;
-	bool uncached; /* not RAM: decode anew each time */
-	uint8_t bytes[2 * INSN_MAX];
-};
-
-/* Bytes from a device's memory, one by one. */
-static void fetch_io(struct vcpu *v, struct fetch *f, unsigned at, uint64_t gpa)
-{
-	unsigned n = 4096 - (gpa & 4095);
-
-	for (f->n = at; f->n < at + n && f->n < INSN_MAX; f->n++) {
-		f->bytes[f->n] = board_mmio_read(v, gpa + f->n - at, 1);
-	}
-	f->code = f->bytes;
-	f->uncached = true;
-}
-
-/* How many bytes from v->rip on the code segment's limit allows; raises #GP(0) when none. */
-static unsigned fetch_limit(struct vcpu *v)
-{
-	uint64_t limit = v->seg[SEG_CS].limit;
-
-	if (mode_is_flat(v->mode)) {
-		return UINT32_MAX;
-	}
-	if (v->rip > limit) {
-		raise_error(v, VEC_GP, 0);
-	}
-	return limit - v->rip < UINT32_MAX ? limit - v->rip + 1 : UINT32_MAX;
-}
-
-static uint64_t code_linear(const struct vcpu *v, uint64_t rip)
-{
-	uint64_t lin = v->seg_base[SEG_CS] + rip;
-
-	return (v->mode & MODE_SIZE) == MODE_64 ? lin : (uint32_t)lin;
 }
 
 /* -- For debuggers: instructions of no length before a trace's first -- */
@@ -250,59 +222,6 @@ static unsigned bind_debugger(struct vcpu *v, struct trace *t, uint64_t gpa)
 		t->insns[n++] = (struct insn){.fn = check_break};
 	}
 	return n;
-}
-
-/* -- Fetching -- */
-
-/*
- * Fetches at v->rip, which has become trace_rip: the rest of the page, or, when an instruction
- * crosses into the next, that one's bytes alone.
- */
-static void fetch(struct vcpu *v, struct fetch *f)
-{
-	struct interp *in = v->interp;
-	unsigned limit, n, n2;
-	struct insn probe;
-	const uint8_t *code;
-	uint64_t lin = code_linear(v, v->rip);
-
-	in->fetch = (struct insn){.rest = UINT8_MAX, .len = 1};
-	v->trace_rip = v->rip;
-	v->insn = &in->fetch;
-	limit = fetch_limit(v);
-	f->uncached = false;
-	f->crosses = false;
-	f->code = mmu_fetch(v, lin, &f->n, &f->gpa);
-	if (!f->code) {
-		fetch_io(v, f, 0, f->gpa);
-	}
-	f->n = f->n < limit ? f->n : limit;
-	n = f->n;
-	if (n >= INSN_MAX ||
-	    insn_decode(&probe, f->code, n, v->mode | in->decode_mode) != DECODE_SHORT) {
-		return;
-	}
-	if (limit <= n) {
-		raise_error(v, VEC_GP, 0);
-	}
-	if (f->code != f->bytes) {
-		memcpy(f->bytes, f->code, n);
-		f->code = f->bytes;
-	}
-	code = mmu_fetch(v, code_linear(v, v->rip + n), &n2, &f->gpa2);
-	f->crosses = true;
-	if (!code) {
-		fetch_io(v, f, n, f->gpa2);
-		f->n = f->n < limit ? f->n : limit;
-		return;
-	}
-	n2 = n2 < INSN_MAX ? n2 : INSN_MAX;
-	if (n2 > limit - n) {
-		n2 = limit - n;
-		f->uncached = true; /* what it decodes to depends on the limit */
-	}
-	memcpy(f->bytes + n, code, n2);
-	f->n = n + n2;
 }
 
 /*
@@ -344,148 +263,33 @@ static void decode_trace(struct vcpu *v, struct trace *t, const struct fetch *f,
 	t->mode = v->mode;
 	t->crosses = f->crosses;
 	t->heat = 0;
+	t->linked = false;
 	t->gpa2 = f->crosses ? f->gpa2 & ~4095ull : 0;
 }
 
-/* Enters t into the tables. False: no memory for a page's record. */
-static bool trace_insert(struct vcpu *v, struct trace *t)
+/* -- Traces -- */
+
+/* Stops t where it is entered and, if it is the one that runs, behind its running instruction. */
+static void trace_kill(struct vcpu *v, struct trace *t)
 {
-	unsigned first = t->gpa & 4095, end = first + t->len;
-	struct trace **bucket = &v->interp->hash[trace_hash(t->gpa, t->mode)];
-	struct code_page *page = page_get(v, t->gpa), *page2 = NULL;
+	bool runs = v->insn >= t->insns && v->insn <= &t->insns[t->n];
 
-	if (t->crosses) {
-		page2 = page_get(v, t->gpa2);
-	}
-	if (!page || (t->crosses && !page2)) {
-		return false;
-	}
-	if (t->crosses) {
-		page2->lines |= 1;
-		t->crossing_next = page2->crossing;
-		page2->crossing = t;
-		end = 4096;
-	}
-	page->lines |= lines_of(first, end);
-	t->block_next = page->block[first >> BLOCK_SHIFT];
-	page->block[first >> BLOCK_SHIFT] = t;
-	t->next = *bucket;
-	*bucket = t;
-	return true;
-}
-
-/* The run loop asks for breakpoints of a `single` instruction itself. */
-static const struct trace *find_single(struct vcpu *v, const struct fetch *f, bool single)
-{
-	struct trace *t = &v->interp->single.head;
-
-	decode_trace(v, t, f, single ? 0 : bind_debugger(v, t, f->gpa), 1);
-	set_terminator(&t->insns[t->n], t->len, trace_stopped);
-	return t;
-}
-
-/* A cached trace whose only instruction crosses into the page at f->gpa2. */
-static const struct trace *find_crossing(struct vcpu *v, const struct fetch *f)
-{
-	const struct trace *t = v->interp->hash[trace_hash(f->gpa, v->mode)];
-
-	while (t && (t->gpa != f->gpa || t->mode != v->mode || !t->crosses ||
-		     t->gpa2 != (f->gpa2 & ~4095ull))) {
-		t = t->next;
-	}
-	return t;
-}
-
-/*
- * Fetches with the pages' records made: stores to them are reported from before their bytes are
- * read, so that a store by a device or another CPU is either seen here or drops what is decoded.
- */
-static void fetch_reported(struct vcpu *v, struct fetch *f)
-{
-	struct interp *in = v->interp;
-
-	for (;;) {
-		fetch(v, f);
-		if (page_find(in, f->gpa) && (!f->crosses || page_find(in, f->gpa2))) {
-			return;
-		}
-		if (!page_get(v, f->gpa) || (f->crosses && !page_get(v, f->gpa2))) {
-			arena_empty(in);
-		}
-	}
-}
-
-/* Has stores to t's bytes reported. True: there may have been some since they were read. */
-static bool mark_lines(struct vcpu *v, const struct trace *t)
-{
-	bool stale = board_code_lines_add(v, t->gpa, t->crosses ? 4096 - (t->gpa & 4095) : t->len);
-
-	return t->crosses ? board_code_lines_add(v, t->gpa2, INSN_MAX) || stale : stale;
-}
-
-const struct trace *trace_find(struct vcpu *v, bool single)
-{
-	struct interp *in = v->interp;
-	const struct trace *found;
-	struct trace *t;
-	struct fetch f;
-
-	if (in->flush) {
-		arena_empty(in);
-	}
-	found = single ? NULL : trace_lookup(v);
-	if (found) {
-		return found;
-	}
-	fetch(v, &f);
-	if (single || f.uncached) {
-		return find_single(v, &f, single);
-	}
-	found = f.crosses ? find_crossing(v, &f) : trace_lookup(v);
-	if (found) {
-		return found;
-	}
-	fetch_reported(v, &f);
-	/* Room for the longest trace, cut to its real length below. */
-	t = arena_alloc(in, sizeof(*t) + TRACE_ROOM * sizeof(struct insn));
-	if (!t) {
-		arena_empty(in);
-		t = arena_alloc(in, sizeof(*t) + TRACE_ROOM * sizeof(struct insn));
-	}
-	decode_trace(v, t, &f, bind_debugger(v, t, f.gpa), f.crosses ? 1 : TRACE_INSNS);
-	if (mark_lines(v, t)) {
-		in->arena_used = (size_t)((uint8_t *)t - in->arena);
-		return trace_find(v, single);
-	}
-	set_terminator(&t->insns[t->n], t->len, fall_through);
-	in->arena_used = (size_t)((uint8_t *)&t->insns[t->n + 1] - in->arena + 63) & ~(size_t)63;
-	if (!trace_insert(v, t)) {
-		in->flush = true;
-		return find_single(v, &f, false);
-	}
-	return t;
-}
-
-/* Stops t wherever it runs or is entered. Its memory stays until the arena is emptied. */
-static void trace_kill(struct trace *t)
-{
-	for (unsigned k = 0; k <= t->n; k++) {
+	for (unsigned k = 0; k <= (runs ? t->n : 0u); k++) {
 		t->insns[k].fn = trace_stopped;
 	}
 }
 
-static void hash_remove(struct interp *in, struct trace *t)
+static void slot_remove(struct interp *in, const struct trace *t)
 {
-	unsigned bucket = trace_hash(t->gpa, t->mode);
-	struct trace **p = &in->hash[bucket];
+	struct trace_slot *set = in->slots[trace_set(trace_key(t->gpa, t->mode))];
 
-	if (in->last[bucket].trace == t) {
-		in->last[bucket] = (struct trace_slot){0};
+	for (unsigned k = 0; k < TRACE_WAYS; k++) {
+		if (set[k].trace == t) {
+			memmove(&set[k], &set[k + 1], (TRACE_WAYS - 1 - k) * sizeof(*set));
+			set[TRACE_WAYS - 1] = (struct trace_slot){0};
+			return;
+		}
 	}
-	while (*p != t) {
-		p = &(*p)->next;
-	}
-	*p = t->next;
 }
 
 static void crossing_remove(struct interp *in, struct trace *t)
@@ -508,18 +312,183 @@ static void block_remove(struct interp *in, struct trace *t)
 	*p = t->block_next;
 }
 
-static void trace_drop(struct interp *in, struct trace *t)
+/* Forgets t, whose memory is used again if nothing is linked to it. */
+static void trace_drop(struct vcpu *v, struct trace *t)
 {
-	hash_remove(in, t);
+	struct interp *in = v->interp;
+
 	block_remove(in, t);
 	if (t->crosses) {
 		crossing_remove(in, t);
+	} else {
+		slot_remove(in, t);
 	}
-	trace_kill(t);
+	trace_kill(v, t);
+	if (!t->linked) {
+		t->block_next = in->dead[t->n];
+		in->dead[t->n] = t;
+	}
+}
+
+/* Makes t the first of its set, for trace_lookup(); the last one looked up there may have to go. */
+static void slot_insert(struct vcpu *v, struct trace *t)
+{
+	uint64_t key = trace_key(t->gpa, t->mode);
+	struct trace_slot *set = v->interp->slots[trace_set(key)];
+	unsigned k = 0;
+
+	while (k < TRACE_WAYS - 1 && set[k].key) {
+		k++;
+	}
+	if (set[k].key) {
+		trace_drop(v, set[k].trace);
+	}
+	memmove(&set[1], &set[0], k * sizeof(*set));
+	set[0] = (struct trace_slot){key, t};
+}
+
+/* Enters t into the tables. Its pages have their records. */
+static void trace_insert(struct vcpu *v, struct trace *t)
+{
+	unsigned first = t->gpa & 4095, end = first + t->len;
+	struct code_page *page = page_find(v->interp, t->gpa);
+
+	if (t->crosses) {
+		struct code_page *page2 = page_find(v->interp, t->gpa2);
+
+		page2->lines |= 1;
+		t->crossing_next = page2->crossing;
+		page2->crossing = t;
+		end = 4096;
+	} else {
+		slot_insert(v, t);
+	}
+	page->lines |= lines_of(first, end);
+	t->block_next = page->block[first >> BLOCK_SHIFT];
+	page->block[first >> BLOCK_SHIFT] = t;
+}
+
+/* The run loop asks for breakpoints of a `single` instruction itself. */
+static const struct trace *find_single(struct vcpu *v, const struct fetch *f, bool single)
+{
+	struct trace *t = &v->interp->single.head;
+
+	decode_trace(v, t, f, single ? 0 : bind_debugger(v, t, f->gpa), 1);
+	set_terminator(&t->insns[t->n], t->len, trace_stopped);
+	return t;
+}
+
+/* A cached trace whose only instruction crosses into the page at f->gpa2. */
+static const struct trace *find_crossing(struct interp *in, const struct fetch *f, uint32_t mode)
+{
+	const struct code_page *page2 = page_find(in, f->gpa2);
+	const struct trace *t = page2 ? page2->crossing : NULL;
+
+	while (t && (t->gpa != f->gpa || t->mode != mode)) {
+		t = t->crossing_next;
+	}
+	return t;
+}
+
+/*
+ * Makes the pages' records and fetches again, if need be: stores to them are reported from before
+ * their bytes are read, so that a store by a device or another CPU is either seen here or drops
+ * what is decoded.
+ */
+static void fetch_reported(struct vcpu *v, struct fetch *f)
+{
+	struct interp *in = v->interp;
+
+	while (!page_find(in, f->gpa) || (f->crosses && !page_find(in, f->gpa2))) {
+		if (!page_add(v, f->gpa) || (f->crosses && !page_add(v, f->gpa2))) {
+			arena_empty(v);
+		}
+		fetch(v, f);
+	}
+}
+
+/*
+ * Room for the longest trace, at the arena's free end. Where all of it is used up and emptied, the
+ * pages' records are gone, too: then NULL.
+ */
+static struct trace *trace_room(struct vcpu *v)
+{
+	struct interp *in = v->interp;
+	size_t used = in->arena_used;
+	struct trace *t = arena_alloc(in, sizeof(*t) + TRACE_ROOM * sizeof(struct insn));
+
+	in->arena_used = used;
+	if (!t) {
+		arena_empty(v);
+	}
+	return t;
+}
+
+static size_t trace_size(unsigned n)
+{
+	return sizeof(struct trace) + (n + 1) * sizeof(struct insn);
+}
+
+/* Gives t, made in trace_room(), a place of its length: that of a dead one, or where it is. */
+static struct trace *trace_place(struct interp *in, struct trace *t)
+{
+	struct trace *dead = in->dead[t->n];
+
+	if (!dead) {
+		in->arena_used += trace_size(t->n);
+		return t;
+	}
+	in->dead[t->n] = dead->block_next;
+	memcpy(dead, t, trace_size(t->n));
+	return dead;
+}
+
+/* Has stores to t's bytes reported. True: there may have been some since they were read. */
+static bool mark_lines(struct vcpu *v, const struct trace *t)
+{
+	bool stale = board_code_lines_add(v, t->gpa, t->crosses ? 4096 - (t->gpa & 4095) : t->len);
+
+	return t->crosses ? board_code_lines_add(v, t->gpa2, INSN_MAX) || stale : stale;
+}
+
+const struct trace *trace_find(struct vcpu *v, bool single)
+{
+	struct interp *in = v->interp;
+	const struct trace *found;
+	struct trace *t;
+	struct fetch f;
+
+	if (in->flush) {
+		arena_empty(v);
+	}
+	found = single ? NULL : trace_lookup(v);
+	if (found) {
+		return found;
+	}
+	fetch(v, &f);
+	if (single || f.uncached) {
+		return find_single(v, &f, single);
+	}
+	found = f.crosses ? find_crossing(in, &f, v->mode) : trace_lookup(v);
+	if (found) {
+		return found;
+	}
+	do {
+		fetch_reported(v, &f);
+		t = trace_room(v);
+	} while (!t);
+	decode_trace(v, t, &f, bind_debugger(v, t, f.gpa), f.crosses ? 1 : TRACE_INSNS);
+	if (mark_lines(v, t)) {
+		return trace_find(v, single); /* reads them again */
+	}
+	set_terminator(&t->insns[t->n], t->len, fall_through);
+	t = trace_place(in, t);
+	trace_insert(v, t);
+	return t;
 }
 
 /* Drops the traces of a page that bytes [first, end) of it were decoded into. */
-static void page_invalidate(struct interp *in, struct code_page *page, unsigned first, unsigned end)
+static void page_invalidate(struct vcpu *v, struct code_page *page, unsigned first, unsigned end)
 {
 	unsigned from = first > TRACE_BYTES ? (first - TRACE_BYTES) >> BLOCK_SHIFT : 0;
 
@@ -534,13 +503,13 @@ static void page_invalidate(struct interp *in, struct code_page *page, unsigned 
 
 			next = t->block_next;
 			if (at < end && at + t->len > first) {
-				trace_drop(in, t);
+				trace_drop(v, t);
 			}
 		}
 	}
 	if (first < INSN_MAX) {
 		while (page->crossing) {
-			trace_drop(in, page->crossing);
+			trace_drop(v, page->crossing);
 		}
 	}
 }
@@ -576,23 +545,49 @@ void trace_invalidate(struct vcpu *v, uint64_t gpa, uint64_t len)
 		struct code_page *page = page_find(in, gpa);
 
 		if (page && (page->lines & lines_of(first, stop))) {
-			page_invalidate(in, page, first, stop);
+			page_invalidate(v, page, first, stop);
 			page_update_lines(page, first, stop);
 		}
 		gpa = next;
 	}
 }
 
+/* A walk over all live traces; zeroed before the first. */
+struct trace_walk {
+	unsigned bucket, block; /* the next ones */
+	struct code_page *page;
+	struct trace *t;
+};
+
+/* The next one, or NULL: that was all. */
+static struct trace *trace_next(struct interp *in, struct trace_walk *w)
+{
+	w->t = w->t ? w->t->block_next : NULL;
+	while (!w->t) {
+		if (w->page && w->block < BLOCKS) {
+			w->t = w->page->block[w->block++];
+		} else if (w->page && w->page->next) {
+			w->page = w->page->next;
+			w->block = 0;
+		} else if (w->bucket < PAGE_HASH) {
+			w->page = in->pages[w->bucket++];
+			w->block = 0;
+		} else {
+			return NULL;
+		}
+	}
+	return w->t;
+}
+
 void trace_flush_all(struct vcpu *v)
 {
 	struct interp *in = v->interp;
+	struct trace_walk w = {0};
+	struct trace *t;
 
-	for (unsigned h = 0; h < 1 << TRACE_HASH_BITS; h++) {
-		for (struct trace *t = in->hash[h]; t; t = t->next) {
-			trace_kill(t);
-		}
-		in->hash[h] = NULL;
-		in->last[h] = (struct trace_slot){0};
+	while ((t = trace_next(in, &w))) {
+		trace_kill(v, t);
+		slot_remove(in, t);
 	}
 	memset(in->pages, 0, sizeof(in->pages));
 	in->flush = true;
@@ -624,19 +619,19 @@ static unsigned hot_insert(struct mobo_engine_block *out, unsigned n, unsigned m
 
 unsigned trace_hot(struct vcpu *v, struct mobo_engine_block *out, unsigned max)
 {
+	struct trace_walk w = {0};
+	const struct trace *t;
 	unsigned n = 0;
 
-	for (unsigned h = 0; h < 1 << TRACE_HASH_BITS; h++) {
-		for (const struct trace *t = v->interp->hash[h]; t; t = t->next) {
-			if (t->insns[0].fn == count_entry && t->insns[0].imm) {
-				n = hot_insert(out, n, max,
-					       &(struct mobo_engine_block){
-						       .lin = (uint64_t)t->insns[0].disp,
-						       .gpa = t->gpa,
-						       .count = t->insns[0].imm,
-						       .guest_len = t->len,
-					       });
-			}
+	while ((t = trace_next(v->interp, &w))) {
+		if (t->insns[0].fn == count_entry && t->insns[0].imm) {
+			n = hot_insert(out, n, max,
+				       &(struct mobo_engine_block){
+					       .lin = (uint64_t)t->insns[0].disp,
+					       .gpa = t->gpa,
+					       .count = t->insns[0].imm,
+					       .guest_len = t->len,
+				       });
 		}
 	}
 	return n;

@@ -28,13 +28,7 @@ struct draft {
 /* Has the interpreter a trace that begins there? */
 static bool was_reached(const struct draft *d, unsigned at)
 {
-	uint64_t gpa = d->gpa | at;
-	const struct trace *t = d->v->interp->hash[trace_hash(gpa, d->v->mode)];
-
-	while (t && (t->gpa != gpa || t->mode != d->v->mode)) {
-		t = t->next;
-	}
-	return t && !t->crosses;
+	return trace_at(d->v->interp, d->gpa | at, d->v->mode);
 }
 
 static int find_block(const struct draft *d, unsigned at)
