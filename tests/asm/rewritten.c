@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Code that is rewritten over and over: snippets that jump to one another, of all lengths, are
+ * replaced at random and run from anywhere. What they compute is known. The seed is fixed.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "engine.h"
+#include "execute/execute.h"
+#include "fake_board.h"
+
+enum {
+	ROUNDS = 100000,
+	SNIPPETS = 200,
+	SNIPPET_BYTES = 48,
+	CODE = 0x7f00, /* over a few pages, snippets across their ends */
+	RAM = 0x100000,
+};
+
+/* add $add, %eax; nops; then a jump to snippet `to`, or HLT when that is no snippet. */
+struct snippet {
+	uint32_t add;
+	unsigned to;
+};
+
+static uint64_t random_state = 0x9e3779b97f4a7c15;
+
+static uint64_t next_random(void)
+{
+	random_state ^= random_state << 13;
+	random_state ^= random_state >> 7;
+	random_state ^= random_state << 17;
+	return random_state * 0x2545f4914f6cdd1dull;
+}
+
+static void enter_flat32(struct vcpu *v)
+{
+	for (unsigned s = 0; s < N_SEG; s++) {
+		v->seg[s].selector = s == SEG_CS ? 8 : 16;
+		v->seg[s].base = 0;
+		v->seg[s].limit = UINT32_MAX;
+		v->seg[s].attr =
+			SEG_P | SEG_S | SEG_G | SEG_DB | 3 | (s == SEG_CS ? SEG_TYPE_CODE : 0);
+	}
+	v->cr0 |= CR0_PE;
+	vcpu_update_mode(v);
+	mobo_engine_interpreter.map_changed(v);
+}
+
+static void rewrite(struct vcpu *v, struct snippet *s, unsigned n)
+{
+	uint64_t r = next_random();
+	unsigned gpa = CODE + n * SNIPPET_BYTES, nops = r % 37, at = 5 + nops;
+	uint8_t *code = v->board->ram + gpa;
+	uint32_t add = (uint32_t)(r >> 32);
+	int32_t rel;
+
+	s[n] = (struct snippet){add, n + 1 + (unsigned)next_random() % 40};
+	code[0] = 0x05;
+	memcpy(code + 1, &add, sizeof(add));
+	memset(code + 5, 0x90, nops);
+	if (s[n].to >= SNIPPETS) {
+		code[at] = 0xf4;
+	} else {
+		rel = (int32_t)((s[n].to - n) * SNIPPET_BYTES) - (int32_t)(at + 5);
+		code[at] = 0xe9;
+		memcpy(code + at + 1, &rel, sizeof(rel));
+	}
+	mobo_engine_interpreter.code_written(v, gpa, SNIPPET_BYTES);
+}
+
+static uint32_t sum(const struct snippet *s, unsigned n)
+{
+	uint32_t total = 0;
+
+	for (; n < SNIPPETS; n = s[n].to) {
+		total += s[n].add;
+	}
+	return total;
+}
+
+static void rewritten_code_runs_as_it_is(void **state)
+{
+	struct snippet s[SNIPPETS];
+	struct board board;
+	struct vcpu *v;
+
+	assert_int_equal(fake_board_init(&board, RAM), 0);
+	v = fake_board_add_vcpu(&board);
+	assert_non_null(v);
+	enter_flat32(v);
+	for (unsigned n = 0; n < SNIPPETS; n++) {
+		rewrite(v, s, n);
+	}
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		unsigned first = next_random() % SNIPPETS;
+
+		rewrite(v, s, next_random() % SNIPPETS);
+		v->gpr[RAX] = 0;
+		v->rip = CODE + first * SNIPPET_BYTES;
+		v->halted = false;
+		assert_int_equal(mobo_engine_interpreter.run(v), MOBO_EXIT_HALT);
+		assert_int_equal((uint32_t)v->gpr[RAX], sum(s, first));
+	}
+	fake_board_finish(&board);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {cmocka_unit_test(rewritten_code_runs_as_it_is)};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
