@@ -360,7 +360,7 @@ struct vcpu {
 	uint64_t star, lstar, cstar, sfmask, kernel_gs_base, tsc_aux;
 	uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
 	uint64_t apic_base, pat, misc_enable, mtrr_def_type, mtrr_fix[11], mtrr_var[16];
-	uint64_t tsc_offset, tsc_adjust, spec_ctrl, xss;
+	uint64_t tsc_offset, tsc_adjust, spec_ctrl;
 	uint64_t mcg_status, mcg_ctl, mc_bank[4][4]; /* CTL, STATUS, ADDR, MISC of each bank */
 	uint64_t feature_control, hwcr, debugctl;
 	uint64_t kvm_system_time, kvm_wall_clock; /* see exits/clock.c */

@@ -187,6 +187,45 @@ static void xsavec_leaves_out_what_is_initial(void **state)
 	assert_int_equal(rig_peek(&rig, AREA + OFF_AVX, 1), 0xa5);
 }
 
+static void xgetbv_of_1_tells_what_is_in_use(void **state)
+{
+	struct vcpu *v = enter(true);
+
+	v->gpr[RCX] = 1;
+	v->ymmh[9][3] = 1;
+	expect(RIG_CODE_RUN(&rig, 0x0f, 0x01, 0xd0), -1);
+	assert_int_equal(v->gpr[RAX], 4);
+	v = enter(true);
+	v->gpr[RCX] = 2;
+	expect(RIG_CODE_RUN(&rig, 0x0f, 0x01, 0xd0), VEC_GP);
+}
+
+/* XSAVES at CPL 0 writes the compacted format, which is the only one that XRSTORS takes. */
+static void xsaves_and_xrstors_belong_to_the_system(void **state)
+{
+	uint64_t val;
+	struct vcpu *v = with_area(7);
+
+	memset(rig.board.ram + AREA, 0, AREA_LEN);
+	fill(v);
+	expect(RIG_CODE_RUN(&rig, 0x0f, 0xc7, 0x2f), -1);
+	assert_int_equal(rig_peek(&rig, AREA + OFF_XSTATE_BV + 8, 8), 1ull << 63 | 7);
+	v = with_area(7);
+	expect(RIG_CODE_RUN(&rig, 0x0f, 0xc7, 0x1f), -1);
+	assert_int_equal(v->ymmh[15][15], 255 ^ 0xff);
+	assert_int_equal(v->ymmh[0][0], 0xff);
+	rig_poke64(&rig, AREA + OFF_XSTATE_BV + 8, 0);
+	v = with_area(7);
+	expect(RIG_CODE_RUN(&rig, 0x0f, 0xc7, 0x1f), VEC_GP);
+	assert_true(msr_write(v, 0xda0, 0));
+	assert_false(msr_write(v, 0xda0, 1 << 8));
+	assert_true(msr_read(v, 0xda0, &val));
+	rig_enter(&rig, true, 3);
+	v->cr4 |= CR4_OSFXSR | CR4_OSXSAVE;
+	v->gpr[RDI] = AREA;
+	expect(RIG_CODE_RUN(&rig, 0x0f, 0xc7, 0x2f), VEC_GP);
+}
+
 static void xsave_area_reaches_as_far_as_its_components(void **state)
 {
 	struct vcpu *v = with_area(7);
@@ -262,6 +301,8 @@ int main(void)
 		cmocka_unit_test(cpuid_sizes_follow_xcr0),
 		cmocka_unit_test(xsave_and_xrstor_carry_the_upper_halves),
 		cmocka_unit_test(xsavec_leaves_out_what_is_initial),
+		cmocka_unit_test(xgetbv_of_1_tells_what_is_in_use),
+		cmocka_unit_test(xsaves_and_xrstors_belong_to_the_system),
 		cmocka_unit_test(xsave_area_reaches_as_far_as_its_components),
 		cmocka_unit_test(gather_goes_on_where_it_faulted),
 		cmocka_unit_test(engine_state_carries_avx),

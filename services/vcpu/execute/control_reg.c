@@ -5,6 +5,7 @@
  */
 #include "execute/cpuid.h"
 #include "execute/debug.h"
+#include "execute/fpu_state.h"
 #include "execute/segment.h"
 #include "execute/system.h"
 #include "exits/board.h"
@@ -304,15 +305,19 @@ static const struct insn *invpcid(struct vcpu *v, const struct insn *i)
 
 static const struct insn *xgetbv(struct vcpu *v, const struct insn *i)
 {
+	uint64_t val;
+
 	v->insn = i;
 	if (!(v->cr4 & CR4_OSXSAVE)) {
 		raise_exception(v, VEC_UD);
 	}
-	if ((uint32_t)v->gpr[RCX] != 0) {
-		raise_error(v, VEC_GP, 0);
+	switch ((uint32_t)v->gpr[RCX]) {
+	case 0: val = v->xcr0; break;
+	case 1: val = v->xcr0 & fpu_in_use(v); break;
+	default: raise_error(v, VEC_GP, 0);
 	}
-	v->gpr[RAX] = (uint32_t)v->xcr0;
-	v->gpr[RDX] = v->xcr0 >> 32;
+	v->gpr[RAX] = (uint32_t)val;
+	v->gpr[RDX] = val >> 32;
 	NEXT(v, i);
 }
 

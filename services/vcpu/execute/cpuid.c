@@ -302,8 +302,6 @@ static uint32_t xsave_size(uint64_t xcr0)
 
 static void leaf_xsave(const struct vcpu *v, uint32_t subleaf, uint32_t out[4])
 {
-	uint32_t h[4];
-
 	if (!cpuid_has(FEAT_XSAVE)) {
 		return;
 	}
@@ -312,8 +310,7 @@ static void leaf_xsave(const struct vcpu *v, uint32_t subleaf, uint32_t out[4])
 		out[EBX] = xsave_size(v->xcr0);
 		out[ECX] = xsave_size(cpuid_xcr0());
 	} else if (subleaf == 1) {
-		host(0xd, 1, h);
-		out[EAX] = h[EAX] & 3; /* XSAVEOPT, XSAVEC */
+		out[EAX] = 0xf; /* XSAVEOPT, XSAVEC, XGETBV of 1, XSAVES */
 		out[EBX] = xsave_size(v->xcr0);
 	} else if (subleaf == 2 && cpuid_has(FEAT_AVX)) {
 		out[EAX] = XSAVE_AVX_SIZE;

@@ -9,6 +9,12 @@
 
 bool simd_bind_xsave(struct vcpu *v, struct insn *i);
 
+/*
+ * The state components that are not in their initial configuration, as XSAVE's family and XGETBV
+ * see them: a set of XCR0 bits. Brings vcpu.fx's x87 part up to date.
+ */
+uint64_t fpu_in_use(struct vcpu *v);
+
 /* FOP, FIP and FDP into an image, as i (REX.W or not) lays them out; vcpu.fx.fsw is current. */
 void fpu_put_pointers(const struct vcpu *v, const struct insn *i, uint8_t *img);
 /* The x87 part of an image into vcpu.fx and the host; initial x87 state likewise. */

@@ -56,6 +56,7 @@ enum {
 	MSR_TSC_DEADLINE = 0x6e0,
 	MSR_X2APIC_FIRST = 0x800,
 	MSR_X2APIC_LAST = 0x8ff,
+	MSR_XSS = 0xda0,
 };
 #define MSR_KVM_WALL_CLOCK  0x4b564d00u
 #define MSR_KVM_SYSTEM_TIME 0x4b564d01u
@@ -375,6 +376,7 @@ bool msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 	case MSR_MTRR_CAP: *val = MTRR_CAP; return true;
 	case MSR_MCG_CAP: *val = N_MC_BANKS | MCG_CTL_P; return true;
 	case MSR_LAST_BRANCH_FIRST ... MSR_LAST_BRANCH_LAST: *val = 0; return true;
+	case MSR_XSS: *val = 0; return cpuid_has(FEAT_XSAVE);
 	}
 	p = plain(v, msr);
 	if (p != NULL) {
@@ -423,6 +425,7 @@ bool msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
 	case MSR_PRED_CMD: return !(val & ~1ull); /* nothing is predicted */
 	case MSR_UCODE_WRITE:
 	case MSR_UCODE_REV: return true;
+	case MSR_XSS: return !val && cpuid_has(FEAT_XSAVE); /* no component is the system's */
 	}
 	p = plain(v, msr);
 	if (p != NULL) {

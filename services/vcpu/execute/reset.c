@@ -38,7 +38,7 @@ static void reset_msrs(struct vcpu *v)
 	v->mcg_status = 0;
 	v->mcg_ctl = UINT64_MAX;
 	v->tsc_offset = v->tsc_adjust = 0;
-	v->spec_ctrl = v->xss = v->debugctl = 0;
+	v->spec_ctrl = v->debugctl = 0;
 	v->feature_control = 1; /* locked, VMX off */
 	v->hwcr = 1 << 24;	/* TscFreqSel */
 	v->xcr0 = 1;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * XSAVE, XSAVEOPT, XSAVEC, XSAVES, XRSTOR, XRSTORS and XGETBV's view of what is in use, for x87 and
+ * XSAVE, XSAVEOPT, XSAVEC, XSAVES, XRSTOR, XRSTORS and XGETBV's view of what is in use, for x87,
  * SSE and AVX state. Intel SDM volume 1 chapter 13. Not modelled: the modified optimisation, other
  * components (XCR0 has none).
  */
@@ -38,27 +38,29 @@ static unsigned area_len(uint64_t components)
 	return components & XCR0_AVX ? OFF_AVX + AVX_LEN : AREA_LEN;
 }
 
-/* State components that are not in their initial configuration. vcpu.fx is current but MXCSR. */
-static uint64_t in_use(const struct vcpu *v)
+static bool any_set(const void *p)
 {
-	uint64_t bv = 0, any = 0, words[32];
+	uint64_t any = 0, words[32];
 
+	memcpy(words, p, sizeof(words));
+	for (unsigned k = 0; k < 32; k++) {
+		any |= words[k];
+	}
+	return any;
+}
+
+uint64_t fpu_in_use(struct vcpu *v)
+{
+	uint64_t bv = 0;
+
+	simd_store_x87(v);
 	if (v->fx.fcw != FCW_INIT || v->fx.fsw || v->fx.ftw) {
 		bv |= XCR0_X87;
 	}
-	memcpy(words, v->fx.xmm, sizeof(words));
-	for (unsigned k = 0; k < 32; k++) {
-		any |= words[k];
-	}
-	if (any || simd_mxcsr(v) != MXCSR_INIT) {
+	if (any_set(v->fx.xmm) || simd_mxcsr(v) != MXCSR_INIT) {
 		bv |= XCR0_SSE;
 	}
-	any = 0;
-	memcpy(words, v->ymmh, sizeof(words));
-	for (unsigned k = 0; k < 32; k++) {
-		any |= words[k];
-	}
-	return any ? bv | XCR0_AVX : bv;
+	return any_set(v->ymmh) ? bv | XCR0_AVX : bv;
 }
 
 static uint64_t operand(struct vcpu *v, const struct insn *i, unsigned len, enum mmu_access acc)
@@ -113,8 +115,7 @@ static SIMD_APART void xsave_any(struct vcpu *v, const struct insn *i, enum xsav
 
 	mmu_probe(v, lin, 1, MMU_W);
 	mmu_probe(v, lin + len - 1, 1, MMU_W);
-	simd_store_x87(v);
-	used = in_use(v) & rfbm;
+	used = fpu_in_use(v) & rfbm;
 	stored = form == XSAVE ? rfbm : used;
 	memcpy(x87, &v->fx, sizeof(x87));
 	fpu_put_pointers(v, i, x87);
