@@ -267,6 +267,24 @@ static void deliver_protected(struct vcpu *v, const struct event *ev)
 	enter_flags(v, !(desc_type(&gate) & 1));
 }
 
+/* SS, RSP, RFLAGS, CS, RIP and the error code, downwards from st->sp. */
+static void push_frame_long(struct vcpu *v, const struct event *ev, struct stack *st)
+{
+	const uint64_t frame[] = {v->seg[SEG_SS].selector, v->gpr[RSP], ev->flags,
+				  v->seg[SEG_CS].selector, v->rip,	ev->error};
+	unsigned n = ev->has_error ? 6 : 5;
+	uint64_t *to = mmu_hit_cpl(v, st->cpl, st->sp - n * 8, n * 8, MMU_W);
+
+	for (unsigned i = 0; i < n; i++) {
+		if (to != NULL) {
+			to[n - 1 - i] = frame[i];
+		} else {
+			stack_push(v, st, 8, frame[i]);
+		}
+	}
+	st->sp -= to != NULL ? n * 8 : 0;
+}
+
 static void deliver_long(struct vcpu *v, const struct event *ev)
 {
 	struct descriptor gate, cs;
@@ -292,14 +310,7 @@ static void deliver_long(struct vcpu *v, const struct event *ev)
 	if (!is_canonical(offset)) {
 		raise_error(v, VEC_GP, 0);
 	}
-	stack_push(v, &st, 8, v->seg[SEG_SS].selector);
-	stack_push(v, &st, 8, v->gpr[RSP]);
-	stack_push(v, &st, 8, ev->flags);
-	stack_push(v, &st, 8, v->seg[SEG_CS].selector);
-	stack_push(v, &st, 8, v->rip);
-	if (ev->has_error) {
-		stack_push(v, &st, 8, ev->error);
-	}
+	push_frame_long(v, ev, &st);
 	desc_set_accessed(v, &cs);
 	if (st.cpl < v->cpl) {
 		v->seg[SEG_SS] = segment_null((uint16_t)st.cpl);

@@ -45,6 +45,8 @@ static inline uint64_t vcpu_next_rip(const struct vcpu *v, const struct insn *i)
 /* RFLAGS <-> split form. Setting updates req_mask, tlb context (AC) and TF stepping. */
 uint64_t vcpu_rflags(const struct vcpu *v);
 void vcpu_set_rflags(struct vcpu *v, uint64_t rflags);
+/* Setting, for who calls vcpu_update_mode() before anything looks. */
+void vcpu_store_rflags(struct vcpu *v, uint64_t rflags);
 
 static inline uint16_t aflags_from_rflags(uint64_t f)
 {

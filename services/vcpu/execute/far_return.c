@@ -64,12 +64,14 @@ static void check_return_stack(struct vcpu *v, struct frame *f)
 /* SS:RSP of the outer ring, `released` bytes of parameters dropped from it. */
 static void commit_stack(struct vcpu *v, const struct frame *f, unsigned released)
 {
-	struct stack st = stack_in(&f->new_ss, f->rsp + released, 0, 0);
+	struct stack st;
 
 	v->seg[SEG_SS] = f->new_ss;
 	if (far_is_64(v, &f->cs_desc)) {
-		st.mask = UINT64_MAX;
+		v->gpr[RSP] = f->rsp + released;
+		return;
 	}
+	st = stack_in(&f->new_ss, f->rsp + released, 0, 0);
 	stack_commit(v, &st);
 }
 
@@ -129,9 +131,9 @@ void far_return(struct vcpu *v, unsigned opsize, unsigned pop)
 
 /* -- IRET -- */
 
-static void set_flags(struct vcpu *v, uint32_t image, uint32_t mask)
+static void store_flags(struct vcpu *v, uint32_t image, uint32_t mask)
 {
-	vcpu_set_rflags(v, (vcpu_rflags(v) & ~(uint64_t)mask) | (image & mask));
+	vcpu_store_rflags(v, (vcpu_rflags(v) & ~(uint64_t)mask) | (image & mask));
 }
 
 static void iret_real(struct vcpu *v, unsigned opsize, uint32_t mask)
@@ -147,7 +149,7 @@ static void iret_real(struct vcpu *v, unsigned opsize, uint32_t mask)
 	stack_commit(v, &st);
 	segment_load_real(v, SEG_CS, cs);
 	v->rip = rip;
-	set_flags(v, flags, opsize == 2 ? mask : mask | FLAGS_WIDE);
+	store_flags(v, flags, opsize == 2 ? mask : mask | FLAGS_WIDE);
 	vcpu_update_mode(v);
 }
 
@@ -166,7 +168,7 @@ static void iret_vme(struct vcpu *v)
 	stack_commit(v, &st);
 	segment_load_real(v, SEG_CS, cs);
 	v->rip = rip;
-	set_flags(v, flags | (flags & FL_IF ? FL_VIF : 0), FLAGS_ALWAYS | FL_VIF);
+	store_flags(v, flags | (flags & FL_IF ? FL_VIF : 0), FLAGS_ALWAYS | FL_VIF);
 	vcpu_update_mode(v);
 }
 
@@ -202,7 +204,7 @@ static void iret_to_v86(struct vcpu *v, struct stack *st, const struct frame *f)
 	v->gpr[RSP] = rsp;
 	v->rip = f->rip;
 	v->cpl = 3;
-	vcpu_set_rflags(v, f->flags);
+	vcpu_store_rflags(v, f->flags);
 	vcpu_update_mode(v);
 }
 
@@ -233,13 +235,49 @@ static uint32_t iret_flags_mask(const struct vcpu *v, unsigned opsize)
 	return mask;
 }
 
+/* A return that loads SS, its code segment checked. */
+static void iret_with_stack(struct vcpu *v, struct frame *f, uint32_t mask)
+{
+	check_return_stack(v, f);
+	far_check_target(v, &f->cs_desc, f->rip);
+	desc_set_accessed(v, &f->cs_desc);
+	commit_stack(v, f, 0);
+	store_flags(v, f->flags, mask);
+	commit_code(v, f);
+}
+
+/* From 64-bit mode with operands of 64 bits and the whole frame at hand. */
+static void iret_frame64(struct vcpu *v, const void *from)
+{
+	struct frame f;
+	uint64_t w[5];
+
+	memcpy(w, from, sizeof(w));
+	f.rip = w[0];
+	f.cs = (uint16_t)w[1];
+	f.flags = (uint32_t)w[2];
+	f.rsp = w[3];
+	f.ss = (uint16_t)w[4];
+	check_return_code(v, &f);
+	iret_with_stack(v, &f, iret_flags_mask(v, 8));
+}
+
 static void iret_protected(struct vcpu *v, unsigned opsize)
 {
 	bool from64 = (v->mode & MODE_SIZE) == MODE_64;
 	uint32_t mask = iret_flags_mask(v, opsize);
-	struct stack st = stack_current(v);
+	const void *frame;
+	struct stack st;
 	struct frame f;
 
+	if (from64 && opsize == 8) {
+		frame = mmu_hit_cpl(v, v->cpl, v->gpr[RSP], 40, MMU_R);
+		if (frame != NULL) {
+			iret_frame64(v, frame);
+			return;
+		}
+	}
+	st = stack_current(v);
 	f.rip = stack_pop(v, &st, opsize);
 	f.cs = (uint16_t)stack_pop(v, &st, opsize);
 	f.flags = (uint32_t)stack_pop(v, &st, opsize);
@@ -251,16 +289,13 @@ static void iret_protected(struct vcpu *v, unsigned opsize)
 	if (from64 || (f.cs & SEL_RPL) > v->cpl) {
 		f.rsp = stack_pop(v, &st, opsize);
 		f.ss = (uint16_t)stack_pop(v, &st, opsize);
-		check_return_stack(v, &f);
-		far_check_target(v, &f.cs_desc, f.rip);
-		desc_set_accessed(v, &f.cs_desc);
-		commit_stack(v, &f, 0);
-	} else {
-		far_check_target(v, &f.cs_desc, f.rip);
-		desc_set_accessed(v, &f.cs_desc);
-		stack_commit(v, &st);
+		iret_with_stack(v, &f, mask);
+		return;
 	}
-	set_flags(v, f.flags, mask);
+	far_check_target(v, &f.cs_desc, f.rip);
+	desc_set_accessed(v, &f.cs_desc);
+	stack_commit(v, &st);
+	store_flags(v, f.flags, mask);
 	commit_code(v, &f);
 }
 

@@ -69,6 +69,11 @@ static const struct insn *pushf(struct vcpu *v, const struct insn *i)
 	struct stack st;
 
 	v->insn = i;
+	if (in_64bit(v) && i->opsize == 8) {
+		mmu_write64(v, v->gpr[RSP] - 8, flags);
+		v->gpr[RSP] -= 8;
+		NEXT(v, i);
+	}
 	if ((v->mode & MODE_V86) && iopl(v) < 3) {
 		if (!(v->cr4 & CR4_VME) || i->opsize != 2) {
 			raise_error(v, VEC_GP, 0);
@@ -113,13 +118,35 @@ static uint64_t popf_vme(struct vcpu *v, uint64_t image)
 	return (vcpu_rflags(v) & ~mask) | (image & mask);
 }
 
+/* The bits of vcpu.rflags that need more than to be stored, if they changed. */
+enum { POPF_ENDS = FL_IF | FL_TF | FL_AC };
+
+static const struct insn *popf64(struct vcpu *v, const struct insn *i)
+{
+	uint64_t image = mmu_read64(v, v->gpr[RSP]), flags;
+	uint32_t mask = popf_mask(v, 8), was = v->rflags;
+
+	v->gpr[RSP] += 8;
+	flags = (vcpu_rflags(v) & ~(uint64_t)(mask | FL_RF)) | (image & mask);
+	if (!((was ^ flags) & (POPF_ENDS | FL_RF))) {
+		vcpu_store_rflags(v, flags);
+		NEXT(v, i);
+	}
+	vcpu_set_rflags(v, flags);
+	END_AFTER(v, i);
+}
+
 static const struct insn *popf(struct vcpu *v, const struct insn *i)
 {
-	struct stack st = stack_current(v);
+	struct stack st;
 	uint64_t image, flags;
 	uint32_t mask, was = v->rflags;
 
 	v->insn = i;
+	if (in_64bit(v) && i->opsize == 8) {
+		return popf64(v, i);
+	}
+	st = stack_current(v);
 	if ((v->mode & MODE_V86) && iopl(v) < 3 && (!(v->cr4 & CR4_VME) || i->opsize != 2)) {
 		raise_error(v, VEC_GP, 0);
 	}
@@ -132,7 +159,7 @@ static const struct insn *popf(struct vcpu *v, const struct insn *i)
 	}
 	stack_commit(v, &st);
 	vcpu_set_rflags(v, flags);
-	if ((was ^ v->rflags) & (FL_IF | FL_TF | FL_AC)) {
+	if ((was ^ v->rflags) & POPF_ENDS) {
 		END_AFTER(v, i);
 	}
 	NEXT(v, i);

@@ -48,14 +48,16 @@ static uint32_t mode_bits(const struct vcpu *v)
 
 void vcpu_update_mode(struct vcpu *v)
 {
-	unsigned s;
 	bool long64;
 
 	v->mode = mode_bits(v);
 	long64 = (v->mode & MODE_SIZE) == MODE_64;
-	for (s = 0; s < N_SEG; s++) {
-		v->seg_base[s] = long64 && s < SEG_FS ? 0 : v->seg[s].base;
-	}
+	v->seg_base[SEG_ES] = long64 ? 0 : v->seg[SEG_ES].base;
+	v->seg_base[SEG_CS] = long64 ? 0 : v->seg[SEG_CS].base;
+	v->seg_base[SEG_SS] = long64 ? 0 : v->seg[SEG_SS].base;
+	v->seg_base[SEG_DS] = long64 ? 0 : v->seg[SEG_DS].base;
+	v->seg_base[SEG_FS] = v->seg[SEG_FS].base;
+	v->seg_base[SEG_GS] = v->seg[SEG_GS].base;
 	mmu_update_context(v);
 	vcpu_update_req_mask(v);
 }
@@ -63,7 +65,6 @@ void vcpu_update_mode(struct vcpu *v)
 void vcpu_update_req_mask(struct vcpu *v)
 {
 	uint32_t mask = ~(uint32_t)(REQ_IRQ | REQ_NMI);
-	unsigned n;
 
 	if ((v->rflags & FL_IF) && v->shadow == 0) {
 		mask |= REQ_IRQ;
@@ -72,12 +73,8 @@ void vcpu_update_req_mask(struct vcpu *v)
 		mask |= REQ_NMI;
 	}
 	v->req_mask = mask;
-
-	v->stepping =
-		(v->rflags & (FL_TF | FL_RF)) || v->pending_db || v->debug.step || v->debug.careful;
-	for (n = 0; n < 4; n++) {
-		v->stepping |= watch_enabled(v->dr[7], n);
-	}
+	v->stepping = (v->rflags & (FL_TF | FL_RF)) || v->pending_db || watch_any(v->dr[7]) ||
+		      v->debug.step || v->debug.careful;
 }
 
 uint64_t vcpu_rflags(const struct vcpu *v)
@@ -85,10 +82,15 @@ uint64_t vcpu_rflags(const struct vcpu *v)
 	return v->rflags | aflags_to_rflags(v->aflags);
 }
 
-void vcpu_set_rflags(struct vcpu *v, uint64_t rflags)
+void vcpu_store_rflags(struct vcpu *v, uint64_t rflags)
 {
 	v->aflags = aflags_from_rflags(rflags);
 	v->rflags = ((uint32_t)rflags & RFLAGS_VALID & ~(uint32_t)FL_ARITH) | FL_1;
+}
+
+void vcpu_set_rflags(struct vcpu *v, uint64_t rflags)
+{
+	vcpu_store_rflags(v, rflags);
 	mmu_update_context(v);
 	vcpu_update_req_mask(v);
 }

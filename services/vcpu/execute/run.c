@@ -6,6 +6,7 @@
 #include "execute/debugger.h"
 #include "execute/integer.h"
 #include "exits/board.h"
+#include "mmu/watch.h"
 
 /* Has the vCPU nothing to do but wait? */
 static bool is_idle(const struct vcpu *v)
@@ -89,6 +90,14 @@ void run_single(struct vcpu *v)
 
 	if (!v->debug.step && debugger_break(v)) {
 		return;
+	}
+	if ((v->rflags & FL_RF) && !watch_any(v->dr[7])) {
+		/* No breakpoint to suppress: the return from a fault needs no step. */
+		v->rflags &= ~(uint32_t)FL_RF;
+		vcpu_update_req_mask(v);
+		if (!v->stepping && !v->shadow) {
+			return;
+		}
 	}
 	if (v->stepping && debug_insn_start(v)) {
 		return;

@@ -63,14 +63,6 @@ void desc_set_busy(struct vcpu *v, uint64_t lin, bool busy)
 	mmu_write_sys(v, lin + 5, 1, type);
 }
 
-struct segment segment_from(uint16_t sel, const struct descriptor *d)
-{
-	return (struct segment){.base = desc_base(d),
-				.limit = desc_limit(d),
-				.attr = desc_attr(d),
-				.selector = sel};
-}
-
 struct segment segment_v86(uint16_t sel)
 {
 	return (struct segment){

@@ -124,7 +124,13 @@ void desc_set_accessed(struct vcpu *v, struct descriptor *d);
 void desc_set_busy(struct vcpu *v, uint64_t lin, bool busy);
 
 /* What a segment register holds after a load of this descriptor. */
-struct segment segment_from(uint16_t sel, const struct descriptor *d);
+static inline struct segment segment_from(uint16_t sel, const struct descriptor *d)
+{
+	return (struct segment){.base = desc_base(d),
+				.limit = desc_limit(d),
+				.attr = desc_attr(d),
+				.selector = sel};
+}
 /* The same for a selector loaded in virtual-8086 mode. */
 struct segment segment_v86(uint16_t sel);
 /* A null selector: no access through it. */

@@ -58,7 +58,7 @@ void far_syscall(struct vcpu *v)
 		flags &= ~(uint64_t)(FL_VM | FL_IF | FL_RF);
 	}
 	load_flat(v, cs, (uint16_t)(cs + 8), 0, lma);
-	vcpu_set_rflags(v, flags);
+	vcpu_store_rflags(v, flags);
 	vcpu_update_mode(v);
 }
 
@@ -81,7 +81,7 @@ void far_sysret(struct vcpu *v, unsigned opsize)
 	v->rip = long64 ? v->gpr[RCX] : (uint32_t)v->gpr[RCX];
 	load_flat(v, (uint16_t)((sel + (long64 ? 16 : 0)) | 3), (uint16_t)((sel + 8) | 3), 3,
 		  long64);
-	vcpu_set_rflags(v, flags);
+	vcpu_store_rflags(v, flags);
 	vcpu_update_mode(v);
 	if (flags & FL_TF) {
 		debug_deliver(v, DR6_BS);

@@ -95,7 +95,7 @@ static void resolve(struct vcpu *v, const struct walk *w, struct tlb_page *p)
 static void allow_data(struct vcpu *v, uint64_t lin, enum mmu_ctx ctx, const struct walk *w,
 		       struct tlb_page *p)
 {
-	bool armed = (v->dr[7] & 0xff) || v->debug.n_data;
+	bool armed = watch_any(v->dr[7]) || v->debug.n_data;
 	bool watch_w = armed && watch_page(v, lin, true);
 	bool watch_r = armed && watch_page(v, lin, false), stores;
 
@@ -212,21 +212,23 @@ static void page_write(struct vcpu *v, const struct tlb_page *p, unsigned off, c
 }
 
 /* Aligned accesses within a page are one host access each: other processors see them whole. */
-static uint64_t page_read_whole(struct vcpu *v, const struct tlb_page *p, unsigned off,
-				unsigned size)
+static uint64_t load_whole(const uint8_t *from, unsigned size)
 {
-	const uint8_t *from;
-
-	if (p->r == NULL) {
-		return board_mmio_read(v, p->gpa + off, size);
-	}
-	from = p->r + off;
 	switch (size) {
 	case 1: return *from;
 	case 2: return *(const unaligned_u16 *)from;
 	case 4: return *(const unaligned_u32 *)from;
 	}
 	return *(const unaligned_u64 *)from;
+}
+
+static uint64_t page_read_whole(struct vcpu *v, const struct tlb_page *p, unsigned off,
+				unsigned size)
+{
+	if (p->r == NULL) {
+		return board_mmio_read(v, p->gpa + off, size);
+	}
+	return load_whole(p->r + off, size);
 }
 
 static void store_whole(uint8_t *to, unsigned size, uint64_t val)
@@ -417,15 +419,13 @@ static uint64_t sys_linear(const struct vcpu *v, uint64_t lin)
 static uint64_t read_other(struct vcpu *v, uint64_t lin, unsigned size, enum mmu_ctx ctx)
 {
 	const struct tlb_entry *e;
-	uint64_t val = 0;
 
 	lin = sys_linear(v, lin);
 	e = &v->tlbs[ctx].e[tlb_slot(lin)];
 	if ((lin ^ e->r) > 4096 - size) {
 		return read_ctx(v, lin, size, ctx);
 	}
-	memcpy(&val, (const void *)(e->page + (lin ^ e->r)), size);
-	return val;
+	return load_whole((const uint8_t *)(e->page + (lin ^ e->r)), size);
 }
 
 static void write_other(struct vcpu *v, uint64_t lin, unsigned size, uint64_t val, enum mmu_ctx ctx)
@@ -438,7 +438,7 @@ static void write_other(struct vcpu *v, uint64_t lin, unsigned size, uint64_t va
 		write_ctx(v, lin, size, val, ctx);
 		return;
 	}
-	memcpy((void *)(e->page + (lin ^ e->w)), &val, size);
+	store_whole((uint8_t *)(e->page + (lin ^ e->w)), size, val);
 }
 
 uint64_t mmu_read_sys(struct vcpu *v, uint64_t lin, unsigned size)
@@ -470,6 +470,14 @@ uint64_t mmu_read_cpl(struct vcpu *v, unsigned cpl, uint64_t lin, unsigned size)
 void mmu_write_cpl(struct vcpu *v, unsigned cpl, uint64_t lin, unsigned size, uint64_t val)
 {
 	write_other(v, lin, size, val, ctx_of_cpl(v, cpl));
+}
+
+void *mmu_hit_cpl(struct vcpu *v, unsigned cpl, uint64_t lin, unsigned size, enum mmu_access acc)
+{
+	const struct tlb_entry *e = &v->tlbs[ctx_of_cpl(v, cpl)].e[tlb_slot(lin)];
+	uint64_t off = lin ^ (acc & MMU_W ? e->w : e->r);
+
+	return off <= 4096 - (uint64_t)size ? (void *)(e->page + off) : NULL;
 }
 
 const uint8_t *mmu_fetch(struct vcpu *v, uint64_t lin, unsigned *n, uint64_t *gpa)

@@ -96,6 +96,11 @@ void mmu_write_sys(struct vcpu *v, uint64_t lin, unsigned size, uint64_t val);
  */
 uint64_t mmu_read_cpl(struct vcpu *v, unsigned cpl, uint64_t lin, unsigned size);
 void mmu_write_cpl(struct vcpu *v, unsigned cpl, uint64_t lin, unsigned size, uint64_t val);
+/*
+ * Host pointer to `size` bytes in one page for such accesses when the TLB has them, else NULL. For
+ * whole frames; in long mode only (lin is not truncated).
+ */
+void *mmu_hit_cpl(struct vcpu *v, unsigned cpl, uint64_t lin, unsigned size, enum mmu_access acc);
 
 /*
  * Instruction fetch: fills the x side of the TLB. Returns the host pointer of the byte at lin, the

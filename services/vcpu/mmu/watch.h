@@ -18,6 +18,11 @@ static inline bool watch_enabled(uint64_t dr7, unsigned n)
 	return dr7 >> (n * 2) & 3;
 }
 
+static inline bool watch_any(uint64_t dr7)
+{
+	return dr7 & 0xff;
+}
+
 /* Length in bytes: LEN 2 means 8. */
 static inline unsigned watch_len(uint64_t dr7, unsigned n)
 {
