@@ -128,7 +128,7 @@ static struct form map_1(const struct insn *i, bool wide, bool long_mode)
 	case 0xc7: return modrm(i, 0, ROLE_W, byte);
 	case 0xc9: return wide ? kind(FORM_LEAVE, i->opsize) : interpret;
 	case 0xe2:
-	case 0xe3: return wide ? kind(FORM_LOOP, i->addrsize) : interpret;
+	case 0xe3: return wide && i->addrsize >= 4 ? kind(FORM_LOOP, i->addrsize) : interpret;
 	case 0xe8: return wide ? kind(FORM_CALL, i->opsize) : interpret;
 	case 0xe9:
 	case 0xeb: return wide ? kind(FORM_JMP, 0) : interpret;

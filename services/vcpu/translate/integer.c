@@ -31,6 +31,9 @@ static struct op op_of(const struct generate *g, const struct insn *i, const str
 	bool mandatory = (i->map == MAP_0F && (i->opcode == 0xb8 || (i->opcode & 0xfe) == 0xbc)) ||
 			 (i->map == MAP_0F38);
 
+	if (i->map == MAP_1 && i->opcode == 0x82) {
+		op.opcode = 0x80; /* its other name in 32-bit code */
+	}
 	/* MOVZX and MOVSX from 16 bits, MOVSXD from 32. */
 	if (i->map == MAP_0F && (i->opcode & 0xf7) == 0xb7) {
 		op.opsize = f->reg_size == 2;

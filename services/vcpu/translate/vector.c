@@ -17,6 +17,15 @@ static uint8_t prefix_of(const struct insn *i)
 	return i->flags & INSN_OPSIZE ? 0x66 : 0;
 }
 
+/* The immediate; where it names a register, 32-bit code has only eight. */
+static uint64_t immediate(const struct generate *g, const struct insn *i)
+{
+	bool is4 =
+		i->flags & INSN_VEX && i->map == MAP_0F3A && i->opcode >= 0x4a && i->opcode <= 0x4c;
+
+	return is4 && !g->long_mode ? i->imm & 0x7f : i->imm;
+}
+
 static void simd(struct generate *g, unsigned k)
 {
 	const struct insn *i = &g->r->insn[k];
@@ -28,6 +37,7 @@ static void simd(struct generate *g, unsigned k)
 			.vex = i->flags & INSN_VEX,
 			.vex_l = i->flags & INSN_VEX_L,
 			.vvvv = i->vvvv};
+	uint64_t imm = immediate(g, i);
 	struct simd_operands o;
 	unsigned reg = i->reg;
 	struct rm rm = rm_reg(i->rm);
@@ -54,7 +64,7 @@ static void simd(struct generate *g, unsigned k)
 	}
 	g->r->in_host[k] = g->in_host;
 	emit_op(&g->e, op, reg, rm);
-	emit_bytes(&g->e, &i->imm, i->imm_len);
+	emit_bytes(&g->e, &imm, i->imm_len);
 	if (o.reg == 'g' && o.reg_write) {
 		generate_put(g, i->reg, reg);
 	}
