@@ -245,6 +245,6 @@ void board_code_written(struct vcpu *v, uint64_t gpa, unsigned len)
 
 	b->n_code_writes++;
 	for (unsigned n = 0; n < b->n_vcpus; n++) {
-		trace_invalidate(b->vcpu[n], gpa, len);
+		fake_board_engine->code_written(b->vcpu[n], gpa, len);
 	}
 }

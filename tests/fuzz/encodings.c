@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fuzz_encodings: the interpreter against the host CPU, see encodings.h. Exit status 0: no
+ * fuzz_encodings: an engine against the host CPU, see encodings.h. Exit status 0: no
  * difference; 1: differences, each with the options that repeat it; 77: the host cannot be
  * compared.
  */
@@ -12,13 +12,18 @@
 
 #include "encodings.h"
 #include "encodings_compare.h"
+#include "engine.h"
+#include "translate/translate.h"
 
 struct options {
 	uint64_t seed, n_cases, first;
 	unsigned seconds, max_reports;
 	uint32_t mode;
 	bool one;
-	bool alone; /* only the interpreter: for sanitizers, whose shadow the host would see */
+	bool alone; /* only the engine: for sanitizers, whose shadow the host would see */
+	bool forms; /* print what was interpreted */
+	unsigned min_translated;
+	const struct mobo_engine_ops *engine;
 	const char *filter_text;
 	struct fz_filter filter;
 };
@@ -26,6 +31,9 @@ struct options {
 struct tally {
 	uint64_t n_run, n_bad, n_dead;
 	uint32_t run[8][256], bad[8][256][8]; /* by map, 4 more with VEX */
+	/* Of the translator: no code was made (no instruction there), it is the interpreter's. */
+	uint64_t n_none, n_interpreted;
+	uint32_t interpreted[8][256];
 };
 
 static void usage(FILE *f)
@@ -34,7 +42,8 @@ static void usage(FILE *f)
 		   "[--first ID]\n"
 		   "         [--filter [vex.][0f:|0f38:|0f3a:]OP[-OP][/REG]] [--one ID] [--reports "
 		   "N]\n"
-		   "         [--excluded] [--alone]\n");
+		   "         [--excluded] [--alone] [--engine interpreter|translator]\n"
+		   "         [--forms] [--min-translated PERCENT]\n");
 }
 
 /* "vex.0f38:10-17/3": map, opcodes and ModRM.reg, all hexadecimal. */
@@ -68,24 +77,37 @@ static bool parse_filter(const char *s, struct fz_filter *f)
 	return !*end;
 }
 
+static const struct mobo_engine_ops *find_engine(const char *name)
+{
+	static const struct mobo_engine_ops *const engines[] = {&mobo_engine_interpreter,
+								&mobo_engine_translator};
+
+	for (unsigned k = 0; k < sizeof(engines) / sizeof(engines[0]); k++) {
+		if (!strcmp(name, engines[k]->name)) {
+			return engines[k];
+		}
+	}
+	return NULL;
+}
+
 static bool parse_options(int argc, char **argv, struct options *o)
 {
 	static const struct option longs[] = {
-		{"seed", 1, NULL, 's'},
-		{"seconds", 1, NULL, 't'},
-		{"cases", 1, NULL, 'n'},
-		{"first", 1, NULL, 'i'},
-		{"filter", 1, NULL, 'f'},
-		{"one", 1, NULL, 'o'},
-		{"mode", 1, NULL, 'm'},
-		{"reports", 1, NULL, 'r'},
-		{"excluded", 0, NULL, 'x'},
-		{"alone", 0, NULL, 'a'},
-		{0},
+		{"seed", 1, NULL, 's'},		  {"seconds", 1, NULL, 't'},
+		{"cases", 1, NULL, 'n'},	  {"first", 1, NULL, 'i'},
+		{"filter", 1, NULL, 'f'},	  {"one", 1, NULL, 'o'},
+		{"mode", 1, NULL, 'm'},		  {"reports", 1, NULL, 'r'},
+		{"excluded", 0, NULL, 'x'},	  {"alone", 0, NULL, 'a'},
+		{"engine", 1, NULL, 'e'},	  {"forms", 0, NULL, 'k'},
+		{"min-translated", 1, NULL, 'p'}, {0},
 	};
 	int c;
 
-	*o = (struct options){.seed = 1, .n_cases = UINT64_MAX, .max_reports = 20, .mode = 64};
+	*o = (struct options){.seed = 1,
+			      .n_cases = UINT64_MAX,
+			      .max_reports = 20,
+			      .mode = 64,
+			      .engine = &mobo_engine_interpreter};
 	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
 		switch (c) {
 		case 's': o->seed = strtoull(optarg, NULL, 0); break;
@@ -95,6 +117,14 @@ static bool parse_options(int argc, char **argv, struct options *o)
 		case 'm': o->mode = (uint32_t)strtoul(optarg, NULL, 0); break;
 		case 'r': o->max_reports = (unsigned)strtoul(optarg, NULL, 0); break;
 		case 'a': o->alone = true; break;
+		case 'k': o->forms = true; break;
+		case 'p': o->min_translated = (unsigned)strtoul(optarg, NULL, 0); break;
+		case 'e':
+			o->engine = find_engine(optarg);
+			if (!o->engine) {
+				return false;
+			}
+			break;
 		case 'x': fz_print_excluded(); exit(0);
 		case 'f':
 			o->filter_text = optarg;
@@ -144,15 +174,22 @@ static void check_case(const struct options *o, struct tally *t, const struct fz
 {
 	struct insn i;
 	unsigned map;
+	bool exists = fz_decode(c, o->mode, &i);
+	bool untranslated = o->engine == &mobo_engine_translator && exists && !guest->translated;
 
-	fz_decode(c, o->mode, &i);
 	map = (i.map & 3) | (i.flags & INSN_VEX ? 4 : 0);
 	t->n_run++;
 	t->run[map][i.opcode]++;
+	if (!guest->translated) {
+		t->n_none++;
+	} else if (guest->form <= FORM_END) {
+		t->n_interpreted++;
+		t->interpreted[map][i.opcode]++;
+	}
 	if (!native->ran) {
 		t->n_dead++;
 		printf("case %llu: the host's child died or hung\n", (unsigned long long)c->id);
-	} else if (!fz_differs(native, guest, NULL) && !o->one) {
+	} else if (!untranslated && !fz_differs(native, guest, NULL) && !o->one) {
 		return;
 	}
 	t->n_bad++;
@@ -161,6 +198,7 @@ static void check_case(const struct options *o, struct tally *t, const struct fz
 		printf("--mode %u --seed %llu --one %llu\n", o->mode, (unsigned long long)o->seed,
 		       (unsigned long long)c->id);
 		fz_report(stdout, c, o->mode, native, guest, o->one);
+		printf("%s", untranslated ? "  not translated\n" : "");
 	}
 }
 
@@ -219,11 +257,31 @@ static void run_batch(const struct options *o, struct tally *t, struct fz_native
 	}
 }
 
+static const char *const maps[] = {"",	   "0F ",     "0F 38 ",	    "0F 3A ",
+				   "VEX ", "VEX 0F ", "VEX 0F 38 ", "VEX 0F 3A "};
+
+static void print_forms(const struct tally *t)
+{
+	for (unsigned m = 0; m < 8; m++) {
+		for (unsigned op = 0; op < 256; op++) {
+			if (t->interpreted[m][op]) {
+				printf("%s%02X: %u of %u interpreted\n", maps[m], op,
+				       t->interpreted[m][op], t->run[m][op]);
+			}
+		}
+	}
+}
+
+/* Percent of the cases that ran as host code of their own. */
+static unsigned percent_translated(const struct tally *t)
+{
+	uint64_t n = t->n_run - t->n_none - t->n_interpreted;
+
+	return t->n_run ? (unsigned)(n * 100 / t->n_run) : 0;
+}
+
 static void print_tally(const struct tally *t, double seconds)
 {
-	static const char *const maps[] = {"",	   "0F ",     "0F 38 ",	    "0F 3A ",
-					   "VEX ", "VEX 0F ", "VEX 0F 38 ", "VEX 0F 3A "};
-
 	for (unsigned m = 0; m < 8; m++) {
 		for (unsigned op = 0; op < 256; op++) {
 			for (unsigned reg = 0; reg < 8; reg++) {
@@ -255,7 +313,7 @@ int main(int argc, char **argv)
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	native = o.alone ? NULL : fz_native_start(o.mode);
-	guest = native || o.alone ? fz_guest_create(o.mode) : NULL;
+	guest = native || o.alone ? fz_guest_create(o.mode, o.engine) : NULL;
 	if (!guest) {
 		perror("fuzz_encodings");
 		return 77;
@@ -268,9 +326,21 @@ int main(int argc, char **argv)
 		run_batch(&o, &tally, native, guest, base);
 	}
 	print_tally(&tally, now() - start);
+	if (o.forms) {
+		print_forms(&tally);
+	}
+	if (o.engine == &mobo_engine_translator && !o.alone) {
+		printf("%u %% translated; %llu interpreted, %llu without code\n",
+		       percent_translated(&tally), (unsigned long long)tally.n_interpreted,
+		       (unsigned long long)tally.n_none);
+	}
 	if (native) {
 		fz_native_stop(native);
 	}
 	fz_guest_destroy(guest);
+	if (!o.alone && percent_translated(&tally) < o.min_translated) {
+		printf("fewer are translated than should be\n");
+		return 1;
+	}
 	return tally.n_bad && !o.one ? 1 : 0;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The encodings fuzzer: random instructions, run by the host CPU in a sandboxed child and by the
- * interpreter in user mode, must leave the same registers, flags, x87/SSE state and memory, or the
- * same fault. Cases are made by number from a seed, so that any can be run again alone.
+ * The encodings fuzzer: random instructions, run by the host CPU in a sandboxed child and by an
+ * engine in user mode, must leave the same registers, flags, x87/SSE state and memory, or the same
+ * fault. Cases are made by number from a seed, so that any can be run again alone. The translator
+ * translates each before its first run; what it leaves to the interpreter is counted.
  *
  * Both sides see the same linear addresses: FZ_CODE holds one slot per case of a batch; FZ_DATA two
  * writable pages, then a read-only one, with nothing mapped before and after; FZ_CTX what the pads
@@ -68,6 +69,10 @@ struct fz_result {
 	uint32_t trap, error;
 	uint64_t cr2;
 	struct fz_regs regs;
+	bool translated; /* the translator's: its code was made before it ran */
+	uint8_t form;	 /* enum form_kind of the instruction */
+	/* RFLAGS that its fault's frame need not have: those it always writes; translate/flags.c */
+	uint32_t unspecified;
 	uint64_t mem_hash;
 	uint32_t n_lines;
 	uint8_t line_no[FZ_LINES_KEPT];
@@ -123,8 +128,8 @@ struct fz_filter {
  */
 bool fz_generate(struct fz_case *c, uint64_t seed, uint64_t id, uint32_t mode,
 		 const struct fz_filter *filter);
-/* Decodes the case's instruction for the reports: group key and fields. */
-void fz_decode(const struct fz_case *c, uint32_t mode, struct insn *i);
+/* Decodes the case's instruction for the reports: group key and fields. False: there is none. */
+bool fz_decode(const struct fz_case *c, uint32_t mode, struct insn *i);
 /* Why an instruction is left out, or NULL. */
 const char *fz_excluded(const struct insn *i, uint32_t mode);
 /* The data pages' content before the case's patch. */
@@ -154,7 +159,9 @@ void fz_native_stop(struct fz_native *n);
 /* -- encodings_guest.c -- */
 
 struct fz_guest;
-struct fz_guest *fz_guest_create(uint32_t mode);
+struct mobo_engine_ops;
+/* NULL: no memory, or the engine cannot run here. */
+struct fz_guest *fz_guest_create(uint32_t mode, const struct mobo_engine_ops *engine);
 void fz_guest_destroy(struct fz_guest *g);
 /* New code for a batch: FZ_CODE_LEN bytes in slots. */
 void fz_guest_code(struct fz_guest *g, const struct fz_batch *b);

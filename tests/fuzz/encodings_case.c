@@ -507,10 +507,10 @@ static uint32_t decode_mode(uint32_t mode)
 	       MODE_LMA | MODE_FLAT | MODE_USER;
 }
 
-void fz_decode(const struct fz_case *c, uint32_t mode, struct insn *i)
+bool fz_decode(const struct fz_case *c, uint32_t mode, struct insn *i)
 {
 	memset(i, 0, sizeof(*i));
-	insn_decode(i, c->code + FZ_INSN, FZ_MAX_INSN, decode_mode(mode));
+	return DECODE_OK == insn_decode(i, c->code + FZ_INSN, FZ_MAX_INSN, decode_mode(mode));
 }
 
 /* An EVEX prefix, also where the decoder refuses one for what comes before it. */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The interpreter's side of the encodings fuzzer: a machine in long mode on the fake board, with
+ * The engine's side of the encodings fuzzer: a machine in long mode on the fake board, with
  * page tables, segments and interrupt gates like those a Linux process has. A case runs at CPL 3
  * and ends in an exception: the landing's HLT, which a user may not, or a fault of its own. Each
- * gate leads to a HLT at CPL 0, which makes the interpreter return.
+ * gate leads to a HLT at CPL 0, which makes the engine return.
  */
 #include <stddef.h>
 #include <stdlib.h>
@@ -15,10 +15,12 @@
 #include "execute/execute.h"
 #include "execute/simd.h"
 #include "fake_board.h"
+#include "translate/translate.h"
 
 struct fz_guest {
 	struct board board;
 	struct vcpu *v;
+	const struct mobo_engine_ops *engine;
 	uint32_t mode;
 	uint8_t pristine[FZ_DATA_LEN];
 	uint8_t start[offsetof(struct vcpu, n_insns)]; /* registers before a case */
@@ -164,7 +166,7 @@ static void set_long_mode(struct vcpu *v, uint32_t mode)
 	vcpu_update_req_mask(v);
 }
 
-struct fz_guest *fz_guest_create(uint32_t mode)
+struct fz_guest *fz_guest_create(uint32_t mode, const struct mobo_engine_ops *engine)
 {
 	struct fz_guest *g = calloc(1, sizeof(*g));
 	struct fz_ctx ctx = {.landing = FZ_LOW};
@@ -174,6 +176,7 @@ struct fz_guest *fz_guest_create(uint32_t mode)
 		return NULL;
 	}
 	g->mode = mode;
+	g->engine = fake_board_engine = engine;
 	g->next_table = PA_TABLES + 4096;
 	map_range(g, FZ_CODE, PA_CODE, FZ_CODE_LEN, PTE_U);
 	map_range(g, FZ_DATA, PA_DATA, FZ_RW_LEN, PTE_U | PTE_W | PTE_NX);
@@ -192,6 +195,9 @@ struct fz_guest *fz_guest_create(uint32_t mode)
 		fz_guest_destroy(g);
 		return NULL;
 	}
+	if (g->v->translator) {
+		g->v->translator->hot = 0;
+	}
 	set_long_mode(g->v, mode);
 	memcpy(g->start, g->v, sizeof(g->start));
 	return g;
@@ -208,7 +214,7 @@ void fz_guest_code(struct fz_guest *g, const struct fz_batch *b)
 	for (unsigned k = 0; k < FZ_BATCH; k++) {
 		memcpy(g->board.ram + PA_CODE + k * FZ_SLOT, b->cases[k].code, FZ_SLOT);
 	}
-	mobo_engine_interpreter.code_written(g->v, PA_CODE, FZ_CODE_LEN);
+	g->engine->code_written(g->v, PA_CODE, FZ_CODE_LEN);
 }
 
 static void load_case(struct fz_guest *g, const struct fz_case *c, unsigned slot)
@@ -271,15 +277,63 @@ static void store_result(struct fz_guest *g, struct fz_result *r)
 	r->regs.seg[SEG_CS] = 0;
 }
 
+/*
+ * What the translator made of the instruction in `slot`: regions behind the first `from` are new.
+ */
+static void find_form(struct fz_guest *g, unsigned slot, uint32_t from, struct fz_result *r)
+{
+	const struct translator *x = g->v->translator;
+	uint64_t gpa = PA_CODE + slot * FZ_SLOT + FZ_INSN;
+	bool flushed = x && x->n_regions < from; /* for far branches to many modes */
+
+	r->translated = flushed;
+	r->form = FORM_END;
+	r->unspecified = 0;
+	for (uint32_t n = flushed ? 0 : from; x && n < x->n_regions; n++) {
+		const struct region *region = x->regions[n];
+
+		if ((region->gpa | region->at[0]) == gpa) {
+			r->translated = true;
+			r->form = region->form[0].kind;
+			r->unspecified = region->use[0].writes;
+		}
+	}
+}
+
+/*
+ * A translated indirect call to a non-canonical address has stored its return address, below RSP,
+ * when it faults. Takes that back.
+ */
+static void forget_push(struct fz_guest *g, const struct fz_case *c, const struct fz_result *r)
+{
+	uint64_t at = r->regs.gpr[RSP] - 8 - FZ_DATA, off;
+
+	if (!r->translated || r->form != FORM_CALL_RM || !r->fault || r->trap != VEC_GP) {
+		return;
+	}
+	for (uint64_t k = at; k < at + 8 && k < FZ_RW_LEN; k++) {
+		off = k - c->patch_off;
+		g->board.ram[PA_DATA + k] = off < c->patch_len ? c->patch[off] : g->pristine[k];
+	}
+}
+
 void fz_guest_run(struct fz_guest *g, const struct fz_case *c, unsigned slot, struct fz_result *r)
 {
 	enum mobo_exit why = MOBO_EXIT_REQUEST;
+	struct translator *x = g->v->translator;
+	uint32_t from;
 
 	load_case(g, c, slot);
+	if (x && x->code_used > x->code_size / 2) {
+		cache_flush(g->v); /* not amid a case */
+	}
+	from = x ? x->n_regions : 0;
 	for (unsigned k = 0; k < 16 && why == MOBO_EXIT_REQUEST; k++) {
-		why = mobo_engine_interpreter.run(g->v);
+		why = g->engine->run(g->v);
 	}
 	store_result(g, r);
+	find_form(g, slot, from, r);
+	forget_push(g, c, r);
 	if (why != MOBO_EXIT_HALT) {
 		r->fault = true;
 		r->trap = 256 + why;
