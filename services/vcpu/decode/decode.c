@@ -465,6 +465,9 @@ static enum decode_result decode_vex_body(struct cursor *c, unsigned pp)
 		i->imm = take_byte(c);
 		i->imm_len = 1;
 	}
+	if (row->flags & VEX_IS4 && c->mode != MODE_64) {
+		i->imm &= 0x7f; /* there is no register 8 */
+	}
 	i->len = c->pos;
 	exists = vex_exists(c, row, vvvv);
 	return ignore_w(c, row) && exists ? DECODE_OK : DECODE_UD;

@@ -188,6 +188,15 @@ static void emit_loads(struct thunk_buf *t, const struct insn *i, const struct v
 	}
 }
 
+/* Thunks that differ in what means nothing would be one too many each. */
+static bool needs_w(const struct insn *i, const struct vex_row *row)
+{
+	bool ignored = (row->wl & VEX_WIG) == VEX_WIG && i->map != MAP_0F38 && row->reg != 'g' &&
+		       row->rm != 'g' && !(row->flags & VEX_STR);
+
+	return i->flags & INSN_REX_W && !ignored;
+}
+
 static void emit_instruction(struct thunk_buf *t, const struct insn *i, const struct vex_row *row,
 			     const struct simd_operands *o)
 {
@@ -197,7 +206,7 @@ static void emit_instruction(struct thunk_buf *t, const struct insn *i, const st
 
 	thunk_byte(t, 0xc4);
 	thunk_byte(t, (uint8_t)(0xe0 | i->map));
-	thunk_byte(t, (uint8_t)((i->flags & INSN_REX_W ? 0x80 : 0) | (~vvvv & 15) << 3 |
+	thunk_byte(t, (uint8_t)((needs_w(i, row) ? 0x80 : 0) | (~vvvv & 15) << 3 |
 				(i->flags & INSN_VEX_L ? 4 : 0) | simd_prefix(i)));
 	thunk_byte(t, i->opcode);
 	thunk_byte(t, (uint8_t)(reg << 3 | rm));
@@ -276,20 +285,18 @@ static insn_fn *choose_handler(const struct insn *i, const struct simd_operands 
 	return o->fp ? avx_load_fp : avx_load;
 }
 
-static bool bind_thunk(struct vcpu *v, struct insn *i, const struct vex_row *row,
-		       const struct simd_operands *o)
+static bool bind_thunk(struct insn *i, const struct vex_row *row, const struct simd_operands *o)
 {
-	uint64_t is4 = i->imm >> 4 & (n_vectors(v) - 1);
 	struct thunk_buf t = {0};
 
 	emit_loads(&t, i, row, o);
 	emit_instruction(&t, i, row, o);
 	emit_stores(&t, i, row, o);
 	i->aux = (void *)thunk_get(&t);
-	i->imm = operand_offset(o->reg, i->reg) |
+	i->imm = (i->imm >> 4 & 15) << IS4_SHIFT | operand_offset(o->reg, i->reg) |
 		 (i->mod == 3 ? operand_offset(o->rm, i->rm) : 0) << RM_SHIFT |
 		 (uint64_t)o->mem << SIZE_SHIFT | (uint64_t)o->align << ALIGN_SHIFT |
-		 (uint64_t)i->vvvv << VVVV_SHIFT | is4 << IS4_SHIFT;
+		 (uint64_t)i->vvvv << VVVV_SHIFT;
 	i->fn = choose_handler(i, o);
 	return i->aux;
 }
@@ -312,5 +319,5 @@ bool simd_bind_avx(struct vcpu *v, struct insn *i)
 	if (row->flags & (VEX_MASKED | VEX_VSIB | VEX_IMPLICIT)) {
 		return simd_bind_masked(i);
 	}
-	return simd_bind_avx_move(i) || bind_thunk(v, i, row, &o);
+	return simd_bind_avx_move(i) || bind_thunk(i, row, &o);
 }

@@ -125,6 +125,9 @@ static bool from_vex(const struct insn *i, struct simd_operands *o)
 	o->fp = row->flags & VEX_FP;
 	o->avx = true;
 	o->copy = !(row->flags & (VEX_STR | VEX_MASKED | VEX_VSIB | VEX_IMPLICIT)) && !mxcsr;
+	if (!row->reg && !row->rm) {
+		o->copy = i->addrsize == 8; /* VZEROUPPER's registers are fewer in 32-bit code */
+	}
 	return true;
 }
 
