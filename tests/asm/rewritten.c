@@ -71,7 +71,11 @@ static void rewrite(struct vcpu *v, struct snippet *s, unsigned n)
 		code[at] = 0xe9;
 		memcpy(code + at + 1, &rel, sizeof(rel));
 	}
-	mobo_engine_interpreter.code_written(v, gpa, SNIPPET_BYTES);
+	if (r >> 8 & 15) {
+		mobo_engine_interpreter.code_written(v, gpa, SNIPPET_BYTES);
+	} else {
+		mobo_engine_interpreter.code_written(v, gpa & ~4095u, 2 * 4096); /* all of a page */
+	}
 }
 
 static uint32_t sum(const struct snippet *s, unsigned n)

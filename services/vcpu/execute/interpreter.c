@@ -127,5 +127,6 @@ const struct mobo_engine_ops mobo_engine_interpreter = {
 	.code_written = interpreter_code_written,
 	.code_protect = interpreter_code_protect,
 	.marks_lines = true,
+	.readds_code = true,
 	.debug = &interpreter_debug,
 };

@@ -95,6 +95,7 @@ static void arena_empty(struct vcpu *v)
 	memset(in->slots, 0, sizeof(in->slots));
 	memset(in->pages, 0, sizeof(in->pages));
 	memset(in->dead, 0, sizeof(in->dead));
+	in->spare_pages = NULL;
 	in->arena_used = 0;
 	in->flush = false;
 	prepare_flush(v);
@@ -132,13 +133,34 @@ static bool page_add(struct vcpu *v, uint64_t gpa)
 	gpa &= ~4095ull;
 	board_code_page_add(v, gpa);
 	mmu_protect_code(v, gpa);
-	p = arena_alloc(in, sizeof(*p));
+	p = in->spare_pages;
+	if (p) {
+		in->spare_pages = p->next;
+	} else {
+		p = arena_alloc(in, sizeof(*p));
+	}
 	if (!p) {
 		return false;
 	}
 	*p = (struct code_page){.next = *bucket, .gpa = gpa};
 	*bucket = p;
 	return true;
+}
+
+/*
+ * Of a page without traces: stores to it need not be reported any more. It is added again, at the
+ * board, too, when code is decoded from it.
+ */
+static void page_remove(struct interp *in, struct code_page *page)
+{
+	struct code_page **p = page_bucket(in, page->gpa);
+
+	while (*p != page) {
+		p = &(*p)->next;
+	}
+	*p = page->next;
+	page->next = in->spare_pages;
+	in->spare_pages = page;
 }
 
 /* The 64-byte lines of a page that bytes [first, end) touch. */
@@ -547,6 +569,9 @@ void trace_invalidate(struct vcpu *v, uint64_t gpa, uint64_t len)
 		if (page && (page->lines & lines_of(first, stop))) {
 			page_invalidate(v, page, first, stop);
 			page_update_lines(page, first, stop);
+		}
+		if (page && stop - first == 4096) {
+			page_remove(in, page);
 		}
 		gpa = next;
 	}

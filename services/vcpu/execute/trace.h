@@ -47,6 +47,7 @@ struct interp {
 	struct code_page *pages[1 << 12];			  /* by hash of the page number */
 	uint8_t *arena;
 	size_t arena_size, arena_used;
+	struct code_page *spare_pages;
 	struct trace *dead[TRACE_ROOM];		/* traces whose memory is free, by length */
 	struct insn_template *templates;	/* see prepare.h */
 	uint32_t decode_mode;			/* or'ed into the mode: MODE_AMD */

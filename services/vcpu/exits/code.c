@@ -124,22 +124,27 @@ static bool hits_code(struct board *b, uint64_t gpa, unsigned len)
 	return atomic_load_explicit(p.lines, memory_order_relaxed) & lines_of(gpa, len);
 }
 
+static _Atomic uint8_t *heat(struct board *b, uint64_t gpa)
+{
+	return &b->code_heat[gpa / PAGE % MOBO_ARRAY_LEN(b->code_heat)];
+}
+
 bool board_code_lines_add(struct vcpu *v, uint64_t gpa, unsigned len)
 {
 	struct board *b = v->board;
 	struct place p;
 	uint64_t lines = lines_of(gpa, len);
 
-	if (!locate(b, gpa, &p) || !p.lines || (atomic_load(p.lines) & lines) == lines) {
+	if (!locate(b, gpa, &p) || !p.lines) {
+		return false;
+	}
+	/* Code that is stored to and run by turns: to drop its page would gain nothing. */
+	atomic_store_explicit(heat(b, gpa), 0, memory_order_relaxed);
+	if ((atomic_load(p.lines) & lines) == lines) {
 		return false;
 	}
 	atomic_fetch_or(p.lines, lines);
 	return b->n_cpus > 1;
-}
-
-static _Atomic uint8_t *heat(struct board *b, uint64_t gpa)
-{
-	return &b->code_heat[gpa / PAGE % MOBO_ARRAY_LEN(b->code_heat)];
 }
 
 static void lock_code(struct board *b, struct vcpu *self)
