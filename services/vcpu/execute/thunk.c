@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Code memory for thunks. A memfd is mapped writable and, elsewhere, executable; no page is ever
- * both. Thunks are found by their own bytes and never freed: there are about 1.5 * 10^5 different ones
- * that a guest can ask for (registers are normalised, immediates are not), which fit.
+ * both. Thunks are found by their own bytes and never freed: there are about 1.5 * 10^5 different
+ * ones that a guest can ask for (registers are normalised, immediates are not), which fit.
  */
 #include "execute/thunk.h"
 
