@@ -6,8 +6,12 @@ import os
 import packages
 from mobo import Failure, Run
 
-CHECK = """
+# What makes a processor one of x86-64-v3, and more of its kind.
+FLAGS = "abm avx avx2 avx_vnni bmi1 bmi2 f16c fma gfni movbe vaes vpclmulqdq xsave xsavec xsaveopt".split()
+
+CHECK = f"""
 echo BOOT-$(uname -m)
+for f in {" ".join(FLAGS)}; do grep -qw $f /proc/cpuinfo && echo FLAG-$f; done
 dd if=/dev/zero bs=1M count=8 2>/dev/null | sha256sum
 grep -c ^processor /proc/cpuinfo
 echo DONE
@@ -16,11 +20,20 @@ poweroff -f
 ZEROS_8M = "2daeb1f36095b44b318410b3f4e8b5d989dcc7bb023d1426c492dab0a3053e74"
 
 
+def host_flags():
+    """Those of FLAGS that the host's processor has, in order."""
+    with open("/proc/cpuinfo") as f:
+        have = next(line for line in f if line.startswith("flags")).split()
+    return [flag for flag in FLAGS if flag in have]
+
+
 def boot(host, kernel, busybox, machine, cpus, timeout):
     initrd = packages.initrd("check", CHECK, busybox)
     with Run(host, "--memory", "512M", "--cpus", str(cpus), "--kernel", packages.kernel(kernel), "--initrd", initrd,
              "--append", "console=ttyS0 panic=-1") as run:
         run.expect("BOOT-" + machine, timeout)
+        for flag in host_flags():
+            run.expect("FLAG-" + flag, 20)
         run.expect(ZEROS_8M, 60)
         run.expect(rf"\n{cpus}\r?\n", 60)
         run.expect("DONE", 60)
