@@ -231,6 +231,7 @@ struct mmu_tlb {
 struct mmu_fill {
 	uint64_t lin; /* of the page; enum fill_bits in bits 11:0 */
 	uint64_t page, gpa;
+	uint32_t x_id; /* while it is not in the TLB */
 };
 
 enum { MMU_PCIDS = 8, MMU_FILLS = 8192 };

@@ -863,6 +863,24 @@ static void switch_that_keeps_costs_no_walk(void **state)
 	assert_true(v->tlb->e[3].page == (uintptr_t)board.ram + ((FIRST_DATA + 3) << 12));
 }
 
+static void ids_of_code_pages_come_back_until_forgotten(void **state)
+{
+	unsigned n;
+	uint64_t gpa;
+
+	touch_two_spaces();
+	mmu_fetch(v, 0x3000, &n, &gpa);
+	v->tlb->x_id[3] = 7;
+	switch_space(1, true);
+	assert_int_equal(v->tlb->x_id[3], 0);
+	switch_space(0, true);
+	assert_int_equal(v->tlb->x_id[3], 7);
+	switch_space(1, true);
+	mmu_forget_ids(v);
+	switch_space(0, true);
+	assert_int_equal(v->tlb->x_id[3], 0);
+}
+
 static void switch_that_flushes_drops_only_the_new_pcid(void **state)
 {
 	touch_two_spaces();
@@ -967,6 +985,7 @@ int main(void)
 		cmocka_unit_test(empty_slots_match_no_address),
 		cmocka_unit_test(random_pcids_match_the_reference),
 		cmocka_unit_test(switch_that_keeps_costs_no_walk),
+		cmocka_unit_test(ids_of_code_pages_come_back_until_forgotten),
 		cmocka_unit_test(switch_that_flushes_drops_only_the_new_pcid),
 		cmocka_unit_test(invpcid_of_one_pcid_leaves_the_others),
 		cmocka_unit_test(flushes_of_all_pcids_reach_what_is_put_away),

@@ -52,10 +52,13 @@ static void set_leave(struct vcpu *v, unsigned pcid)
 	uint32_t n = s->n;
 
 	for (uint32_t i = 0; i < n; i++) {
-		uint64_t fill = s->fill[i].lin;
+		struct mmu_fill *f = &s->fill[i];
+		struct mmu_tlb *t = &v->tlbs[fill_ctx(f->lin)];
+		unsigned slot = tlb_slot(f->lin);
 
-		if (fill & FILL_TAGS) {
-			slot_clear(&v->tlbs[fill_ctx(fill)], tlb_slot(fill));
+		if (f->lin & FILL_TAGS) {
+			f->x_id = t->x_id[slot];
+			slot_clear(t, slot);
 		}
 	}
 	if (n > KEEP) {
@@ -78,7 +81,7 @@ static void slot_restore(struct mmu_tlb *t, const struct mmu_fill *f)
 	e->x = fill & FILL_X ? tag : empty;
 	e->page = f->page;
 	t->x_gpa[slot] = f->gpa;
-	t->x_id[slot] = 0;
+	t->x_id[slot] = f->x_id;
 }
 
 /* Puts the fills of s, which becomes the current set, into the TLB. */
@@ -125,6 +128,20 @@ void mmu_switch_pcid(struct vcpu *v, unsigned from, unsigned to, bool keep)
 	}
 	set_enter(v, next);
 	v->tlb_epoch++;
+}
+
+void mmu_forget_ids(struct vcpu *v)
+{
+	for (unsigned ctx = 0; ctx < N_MMU_CTX; ctx++) {
+		memset(v->tlbs[ctx].x_id, 0, sizeof(v->tlbs[ctx].x_id));
+	}
+	for (unsigned i = 0; i < MMU_PCIDS; i++) {
+		struct mmu_set *s = &v->mmu.pcid[i];
+
+		for (uint32_t k = 0; s->used && k < s->n; k++) {
+			s->fill[k].x_id = 0;
+		}
+	}
 }
 
 void mmu_flush_pcid(struct vcpu *v, unsigned current, unsigned pcid)

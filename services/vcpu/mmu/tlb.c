@@ -213,7 +213,7 @@ void tlb_fill(struct vcpu *v, enum mmu_ctx ctx, uint64_t lin, const struct tlb_p
 		slot_clear(t, slot);
 		e->page = page;
 		t->x_gpa[slot] = p->gpa;
-		*f = (struct mmu_fill){fill, page, p->gpa};
+		*f = (struct mmu_fill){fill, page, p->gpa, 0};
 	}
 	if (p->tag_r) {
 		e->r = tag;

@@ -114,9 +114,7 @@ void cache_flush(struct vcpu *v)
 	memset(x->pages, 0, sizeof(x->pages));
 	memset(x->keys, 0, sizeof(x->keys));
 	forget_jumps(v);
-	for (unsigned ctx = 0; ctx < N_MMU_CTX; ctx++) {
-		memset(v->tlbs[ctx].x_id, 0, sizeof(v->tlbs[ctx].x_id));
-	}
+	mmu_forget_ids(v);
 	x->flush = false;
 	runtime_emit(v);
 }
