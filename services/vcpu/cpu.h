@@ -281,7 +281,7 @@ struct jump_slot {
 	uint64_t rip;
 	const uint8_t *host;
 };
-enum { JUMP_CONTEXTS = 8, JUMP_SLOTS = 2048 };
+enum { JUMP_CONTEXTS = 8, JUMP_SLOTS = 8192 };
 
 /* What an instruction inhibits until its successor has ended. */
 enum vcpu_shadow {

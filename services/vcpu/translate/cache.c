@@ -110,6 +110,7 @@ void cache_flush(struct vcpu *v)
 	x->arena_used = 0;
 	x->code_used = 0;
 	memset(x->entries, 0, sizeof(x->entries));
+	memset(x->found, 0, sizeof(x->found));
 	memset(x->maps, 0, sizeof(x->maps));
 	memset(x->pages, 0, sizeof(x->pages));
 	memset(x->keys, 0, sizeof(x->keys));
@@ -208,6 +209,13 @@ static struct code_pages *find_page(struct translator *x, uint64_t gpa)
 	return p;
 }
 
+static const uint8_t *page_host(struct vcpu *v, uint64_t gpa)
+{
+	struct mem_run run = board_mem_lookup(v->board, gpa);
+
+	return run.r ? run.r + (gpa - run.gpa) : NULL;
+}
+
 struct code_pages *cache_page(struct vcpu *v, uint64_t gpa)
 {
 	struct translator *x = v->translator;
@@ -222,6 +230,7 @@ struct code_pages *cache_page(struct vcpu *v, uint64_t gpa)
 	}
 	bucket = &x->pages[page_hash(gpa, 0)];
 	p->gpa = gpa;
+	p->host = page_host(v, gpa);
 	p->next = *bucket;
 	*bucket = p;
 	board_code_page_add(v, gpa);
@@ -238,18 +247,21 @@ static struct entry **entry_bucket(struct translator *x, uint64_t gpa, uint32_t 
 	return &x->entries[h >> 40 & (ENTRY_HASH - 1)];
 }
 
-static bool add_entry(struct vcpu *v, struct region *r, struct block *b)
+/* Makes the region's blocks known by their addresses. */
+static bool add_entries(struct translator *x, struct region *r)
 {
-	struct translator *x = v->translator;
-	struct entry *e = cache_alloc(x, sizeof(*e)), **bucket;
+	struct entry *e = cache_alloc(x, r->n_blocks * sizeof(*e));
 
-	if (!e || !generate_entry(v, r, b)) {
-		return false;
+	for (unsigned n = 0; e && n < r->n_blocks; n++) {
+		struct block *b = &r->block[n];
+		struct entry **bucket = entry_bucket(x, r->gpa | b->at, r->key);
+
+		if (b->n) {
+			e[n] = (struct entry){*bucket, r, b};
+			*bucket = &e[n];
+		}
 	}
-	bucket = entry_bucket(x, r->gpa | b->at, r->key);
-	*e = (struct entry){*bucket, r, b};
-	*bucket = e;
-	return true;
+	return e;
 }
 
 /* False: a line may have changed since it was decoded. */
@@ -293,59 +305,55 @@ bool cache_insert(struct vcpu *v, struct region *r)
 	r->page_next = page->regions;
 	page->regions = r;
 	page->lines |= r->lines;
-	return add_entry(v, r, &r->block[0]);
+	return add_entries(x, r);
 }
 
-/* A region of the page that has a block there without an entry. */
-static struct region *find_block(struct translator *x, uint64_t gpa, uint64_t lin, uint32_t key,
-				 struct block **block)
+static struct found *found_slot(struct translator *x, uint64_t lin, uint32_t key)
 {
-	struct code_pages *page = find_page(x, gpa & ~(uint64_t)(PAGE - 1));
-	struct region *r;
+	uint64_t h = (lin ^ (uint64_t)key << 48) * 0x9e3779b97f4a7c15;
 
-	for (r = page ? page->regions : NULL; r; r = r->page_next) {
-		if (r->lin != (lin & ~(uint64_t)(PAGE - 1)) || r->key != key) {
-			continue;
-		}
-		for (unsigned n = 0; n < r->n_blocks; n++) {
-			if (r->block[n].at == (gpa & (PAGE - 1)) && r->block[n].n) {
-				*block = &r->block[n];
-				return r;
-			}
-		}
-	}
-	return NULL;
+	return &x->found[h >> 40 & (FOUND_HASH - 1)];
 }
 
-struct region *cache_lookup(struct vcpu *v, uint32_t key, struct block **block)
+static struct entry *find_entry(struct translator *x, uint64_t lin, uint64_t gpa, uint32_t key)
+{
+	struct entry *e = *entry_bucket(x, gpa, key);
+
+	while (e && ((e->region->gpa | e->block->at) != gpa || e->region->key != key ||
+		     e->region->lin != (lin & ~(uint64_t)(PAGE - 1)))) {
+		e = e->next;
+	}
+	return e;
+}
+
+bool cache_has(struct translator *x, uint64_t lin, uint64_t gpa, uint32_t key)
+{
+	return find_entry(x, lin, gpa, key);
+}
+
+const struct found *cache_lookup(struct vcpu *v, uint32_t key)
 {
 	struct translator *x = v->translator;
 	uint64_t lin = v->seg_base[SEG_CS] + v->rip, gpa;
 	unsigned slot = tlb_slot(lin);
-	const struct tlb_entry *t = &v->tlb->e[slot];
-	struct region *r;
+	struct found *f = found_slot(x, lin, key);
 	struct entry *e;
 
-	if ((lin ^ t->x) >= PAGE) {
+	if ((lin ^ v->tlb->e[slot].x) >= PAGE) {
 		return NULL;
 	}
 	gpa = v->tlb->x_gpa[slot] | (lin & (PAGE - 1));
-	e = *entry_bucket(x, gpa, key);
-	while (e && ((e->region->gpa | e->block->at) != gpa || e->region->key != key ||
-		     e->region->lin != (lin & ~(uint64_t)(PAGE - 1)) || e->region->dead)) {
-		e = e->next;
-	}
-	if (e) {
-		r = e->region;
-		*block = e->block;
-	} else {
-		r = find_block(x, gpa, lin, key, block);
-		if (!r || !add_entry(v, r, *block)) {
+	if (f->lin != lin + 1 || f->gpa != gpa || f->key != key) {
+		e = find_entry(x, lin, gpa, key);
+		if (!e || (!e->block->ext && !generate_entry(v, e->region, e->block))) {
 			return NULL;
 		}
+		*f = (struct found){lin + 1,	    gpa,	  e->region,
+				    e->block,	    key,	  e->region->map_id,
+				    e->block->near, e->block->ext};
 	}
-	v->tlb->x_id[slot] = r->map_id;
-	return r;
+	v->tlb->x_id[slot] = f->map_id;
+	return f;
 }
 
 struct region *cache_find_host(struct translator *x, const uint8_t *host, unsigned *insn)
@@ -383,15 +391,16 @@ struct region *cache_find_host(struct translator *x, const uint8_t *host, unsign
 
 /* -- links -- */
 
-void cache_link(struct translator *x, uint32_t exit, struct region *to, struct block *block)
+void cache_link(struct translator *x, uint32_t exit, const struct found *to)
 {
 	struct exit_link *e = &x->exits[exit];
 	const struct region *from = x->regions[e->region];
-	bool same_page = from->lin == to->lin && from->gpa == to->gpa && from->key == to->key;
+	struct block *block = to->block;
+	bool same_page = from->lin == to->region->lin && from->gpa == to->region->gpa;
 	bool forward = block->at > from->at[e->insn];
-	const uint8_t *host = x->code + (same_page && forward ? block->near : block->ext);
+	const uint8_t *host = x->code + (same_page && forward ? to->near : to->ext);
 
-	if (from->dead || to->dead || e->linked || from->key != to->key) {
+	if (from->dead || e->linked || from->key != to->key) {
 		return;
 	}
 	if (e->saved && block->live) {
@@ -421,23 +430,27 @@ static void unlink_block(struct translator *x, struct block *b)
 	b->links = 0;
 }
 
-void cache_remember(struct vcpu *v, struct region *r, struct block *b)
+void cache_remember(struct vcpu *v, const struct found *to)
 {
-	int c = cache_jump_context(v->translator, r->key);
-	uint64_t rip = r->lin | b->at;
+	int c = cache_jump_context(v->translator, to->key);
 
 	if (c >= 0) {
-		v->jumps[c][rip >> 1 & (JUMP_SLOTS - 1)] =
-			(struct jump_slot){rip, cache_exec(v->translator, b->ext)};
+		v->jumps[c][v->rip >> 1 & (JUMP_SLOTS - 1)] =
+			(struct jump_slot){v->rip, cache_exec(v->translator, to->ext)};
 	}
 }
 
-static void forget_jump(struct vcpu *v, const struct region *r, const struct block *b)
+/* Nobody finds b by its address any more. */
+static void forget_block(struct vcpu *v, const struct region *r, const struct block *b)
 {
 	int c = cache_jump_context(v->translator, r->key);
 	uint64_t rip = r->lin | b->at;
 	struct jump_slot *slot = &v->jumps[c][rip >> 1 & (JUMP_SLOTS - 1)];
+	struct found *f = found_slot(v->translator, rip, r->key);
 
+	if (f->block == b) {
+		*f = (struct found){0};
+	}
 	if (slot->rip == rip) {
 		slot->rip = ~rip;
 	}
@@ -453,17 +466,15 @@ static void kill(struct vcpu *v, struct region *r)
 	for (unsigned n = 0; n < r->n_blocks; n++) {
 		struct block *b = &r->block[n];
 
-		unlink_block(x, b);
-		if (b->ext) {
-			struct entry **e = entry_bucket(x, r->gpa | b->at, r->key);
+		struct entry **e = entry_bucket(x, r->gpa | b->at, r->key);
 
-			forget_jump(v, r, b);
-			while (*e && (*e)->block != b) {
-				e = &(*e)->next;
-			}
-			if (*e) {
-				*e = (*e)->next;
-			}
+		unlink_block(x, b);
+		forget_block(v, r, b);
+		while (*e && (*e)->block != b) {
+			e = &(*e)->next;
+		}
+		if (*e) {
+			*e = (*e)->next;
 		}
 	}
 }
@@ -516,5 +527,21 @@ void cache_invalidate(struct vcpu *v, uint64_t gpa, uint64_t len)
 			invalidate_page(v, page, lines_between(first, stop));
 		}
 		gpa = next;
+	}
+}
+
+void cache_remap(struct vcpu *v)
+{
+	struct translator *x = v->translator;
+
+	for (unsigned h = 0; h < MAP_HASH; h++) {
+		for (struct code_pages *p = x->pages[h]; p; p = p->next) {
+			const uint8_t *host = page_host(v, p->gpa);
+
+			if (host != p->host) {
+				invalidate_page(v, p, ~0ull);
+				p->host = host;
+			}
+		}
 	}
 }

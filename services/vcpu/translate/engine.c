@@ -58,39 +58,35 @@ static void enter(struct vcpu *v, const uint8_t *host)
 }
 
 /* A trace that was run often enough becomes a region. */
-static struct region *translate(struct vcpu *v, uint32_t key, struct block **block)
+static const struct found *translate(struct vcpu *v, uint32_t key)
 {
 	struct region *r =
 		cache_jump_context(v->translator, key) < 0 ? NULL : region_decode(v, key);
 
-	if (!r || !generate(v, r)) {
-		return NULL;
-	}
-	return cache_lookup(v, key, block);
+	return r && generate(v, r) ? cache_lookup(v, key) : NULL;
 }
 
 static void run_some(struct vcpu *v)
 {
 	uint32_t key = cache_key(v);
-	struct region *r;
-	struct block *b;
+	const struct found *f;
 	struct trace *t;
 
-	r = key ? cache_lookup(v, key, &b) : NULL;
-	if (!r) {
+	f = key ? cache_lookup(v, key) : NULL;
+	if (!f) {
 		t = (struct trace *)trace_find(v, false);
 		if (!key || t->crosses || ++t->heat < v->translator->hot) {
 			run_trace(v, t);
 			return;
 		}
 		t->heat = 0;
-		r = translate(v, key, &b);
-		if (!r) {
+		f = translate(v, key);
+		if (!f) {
 			run_trace(v, t);
 			return;
 		}
 	}
-	enter(v, cache_exec(v->translator, b->near));
+	enter(v, cache_exec(v->translator, f->near));
 }
 
 static enum mobo_exit run_loop(struct vcpu *v)
@@ -139,7 +135,7 @@ static void translator_kick(struct vcpu *v)
 static void translator_map_changed(struct vcpu *v)
 {
 	mobo_engine_interpreter.map_changed(v);
-	v->translator->flush = true;
+	cache_remap(v);
 }
 
 static void translator_code_written(struct vcpu *v, uint64_t gpa, uint64_t len)

@@ -65,7 +65,7 @@ static struct block *find_inside(struct draft *d, unsigned at, unsigned *k)
 	return NULL;
 }
 
-/* The block at `at`, made now if need be; -1: no room. */
+/* The block at `at`, made now if need be; -1: no room, or another region has it already. */
 static int get_block(struct draft *d, unsigned at)
 {
 	int n = find_block(d, at);
@@ -74,6 +74,9 @@ static int get_block(struct draft *d, unsigned at)
 
 	if (n >= 0) {
 		return n;
+	}
+	if (d->n_blocks && cache_has(d->v->translator, d->lin | at, d->gpa | at, d->key)) {
+		return -1;
 	}
 	n = new_block(d, at);
 	if (n < 0) {
@@ -212,6 +215,10 @@ static void decode_block(struct draft *d, unsigned n)
 		other = find_block(d, at);
 		if (other >= 0) {
 			b->next = (int16_t)other;
+			return;
+		}
+		if (cache_has(d->v->translator, d->lin | at, d->gpa | at, d->key)) {
+			b->leaves = true;
 			return;
 		}
 	}

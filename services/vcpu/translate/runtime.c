@@ -181,16 +181,15 @@ static void set_instruction(struct vcpu *v, const struct region *r, unsigned k)
 /* Where to go on at v->rip, or NULL: by the run loop. */
 static const uint8_t *go_on(struct vcpu *v)
 {
+	const struct found *f;
 	uint32_t key;
-	struct region *r;
-	struct block *b;
 
 	if (v->stepping || v->shadow || v->translator->flush || vcpu_must_stop(v)) {
 		return NULL;
 	}
 	key = cache_key(v);
-	r = key ? cache_lookup(v, key, &b) : NULL;
-	return r ? cache_exec(v->translator, b->near) : NULL;
+	f = key ? cache_lookup(v, key) : NULL;
+	return f ? cache_exec(v->translator, f->near) : NULL;
 }
 
 static const struct insn *interpreted(struct vcpu *v, const struct insn *i)
@@ -243,21 +242,18 @@ static const uint8_t *access_memory(struct vcpu *v, struct region *r, const stru
 static const uint8_t *leave_by(struct vcpu *v, uint32_t exit)
 {
 	struct translator *x = v->translator;
-	struct region *r;
-	struct block *b;
-	uint32_t key;
+	const struct found *f;
 
 	v->rip = x->exits[exit].target;
 	if (vcpu_must_stop(v) || x->flush) {
 		return NULL;
 	}
-	key = cache_key(v);
-	r = cache_lookup(v, key, &b);
-	if (!r) {
+	f = cache_lookup(v, x->regions[x->exits[exit].region]->key);
+	if (!f) {
 		return NULL;
 	}
-	cache_link(x, exit, r, b);
-	return cache_exec(x, b->near);
+	cache_link(x, exit, f);
+	return cache_exec(x, f->near);
 }
 
 static bool is_canonical(uint64_t rip)
@@ -279,8 +275,7 @@ static void undo(struct vcpu *v, const struct region *r, unsigned k)
 static const uint8_t *indirect(struct vcpu *v, struct region *from, unsigned k)
 {
 	struct translator *x = v->translator;
-	struct region *r;
-	struct block *b;
+	const struct found *f;
 
 	v->rip = v->event_arg;
 	if ((v->mode & MODE_SIZE) == MODE_64 && !is_canonical(v->rip)) {
@@ -290,12 +285,12 @@ static const uint8_t *indirect(struct vcpu *v, struct region *from, unsigned k)
 	if (vcpu_must_stop(v) || x->flush) {
 		return NULL;
 	}
-	r = cache_lookup(v, cache_key(v), &b);
-	if (!r) {
+	f = cache_lookup(v, from->key);
+	if (!f) {
 		return NULL;
 	}
-	cache_remember(v, r, b);
-	return cache_exec(x, b->near);
+	cache_remember(v, f);
+	return cache_exec(x, f->near);
 }
 
 const uint8_t *runtime_event(struct vcpu *v, const struct site *site)

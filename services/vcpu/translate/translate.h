@@ -14,6 +14,7 @@ enum {
 	REGION_BLOCKS = 96,
 	MAP_HASH = 1 << 12,
 	ENTRY_HASH = 1 << 15,
+	FOUND_HASH = 1 << 13,
 	KEYS = JUMP_CONTEXTS,
 };
 
@@ -106,6 +107,15 @@ struct entry {
 	struct block *block;
 };
 
+/* A block found by its address: the last one of a bucket. */
+struct found {
+	uint64_t lin, gpa; /* of its first byte; lin + 1, so that 0 is none */
+	struct region *region;
+	struct block *block;
+	uint32_t key, map_id;
+	uint32_t near, ext; /* as in struct block */
+};
+
 struct page_map {
 	struct page_map *next;
 	uint64_t lin, gpa;
@@ -116,6 +126,7 @@ struct code_pages {
 	struct code_pages *next;
 	uint64_t gpa;
 	uint64_t lines;
+	const uint8_t *host; /* its bytes */
 	struct region *regions;
 };
 
@@ -130,6 +141,7 @@ struct translator {
 	struct exit_link *exits;
 	uint32_t n_exits, exits_room;
 	struct entry *entries[ENTRY_HASH];
+	struct found found[FOUND_HASH];
 	struct page_map *maps[MAP_HASH];
 	struct code_pages *pages[MAP_HASH];
 	uint32_t n_maps;
@@ -156,10 +168,12 @@ uint32_t cache_key(const struct vcpu *v);
 /* Index into vcpu.jumps of a key; -1: there are too many, a flush is needed. */
 int cache_jump_context(struct translator *x, uint32_t key);
 /*
- * The region and block at v->rip, entries made, or NULL: not translated. Makes its page known to
- * entry checks (x_id).
+ * What is translated at v->rip, entries made, or NULL. Makes its page known to entry checks (x_id).
+ * Valid until the next lookup.
  */
-struct region *cache_lookup(struct vcpu *v, uint32_t key, struct block **block);
+const struct found *cache_lookup(struct vcpu *v, uint32_t key);
+/* Does a block begin there? */
+bool cache_has(struct translator *x, uint64_t lin, uint64_t gpa, uint32_t key);
 /* Zeroed memory that lives until the next flush, or NULL. */
 void *cache_alloc(struct translator *x, size_t size);
 /* Makes r, complete but for its number, known. False: no memory. */
@@ -168,10 +182,12 @@ struct code_pages *cache_page(struct vcpu *v, uint64_t gpa);
 uint32_t cache_map_id(struct translator *x, uint64_t lin, uint64_t gpa);
 /* Region and instruction of a host address; NULL: none. */
 struct region *cache_find_host(struct translator *x, const uint8_t *host, unsigned *insn);
-/* Lets an exit lead to the block that its target has been found to be. */
-void cache_link(struct translator *x, uint32_t exit, struct region *to, struct block *block);
-/* Enters a block of r at its address into the jump cache. */
-void cache_remember(struct vcpu *v, struct region *r, struct block *block);
+/* Lets an exit lead to what its target has been found to be. */
+void cache_link(struct translator *x, uint32_t exit, const struct found *to);
+/* Enters what v->rip has been found to be into the jump cache. */
+void cache_remember(struct vcpu *v, const struct found *to);
+/* The memory map changed: drops code of pages that are elsewhere on the host now. */
+void cache_remap(struct vcpu *v);
 void cache_invalidate(struct vcpu *v, uint64_t gpa, uint64_t len);
 
 static inline const uint8_t *cache_exec(const struct translator *x, uint32_t code)
