@@ -473,23 +473,20 @@ static bool mark_lines(struct vcpu *v, const struct trace *t)
 	return t->crosses ? board_code_lines_add(v, t->gpa2, INSN_MAX) || stale : stale;
 }
 
-const struct trace *trace_find(struct vcpu *v, bool single)
+static const struct trace *find(struct vcpu *v)
 {
 	struct interp *in = v->interp;
 	const struct trace *found;
 	struct trace *t;
 	struct fetch f;
 
-	if (in->flush) {
-		arena_empty(v);
-	}
-	found = single ? NULL : trace_lookup(v);
+	found = trace_lookup(v);
 	if (found) {
 		return found;
 	}
 	fetch(v, &f);
-	if (single || f.uncached) {
-		return find_single(v, &f, single);
+	if (f.uncached) {
+		return find_single(v, &f, false);
 	}
 	found = f.crosses ? find_crossing(in, &f, v->mode) : trace_lookup(v);
 	if (found) {
@@ -501,12 +498,48 @@ const struct trace *trace_find(struct vcpu *v, bool single)
 	} while (!t);
 	decode_trace(v, t, &f, bind_debugger(v, t, f.gpa), f.crosses ? 1 : TRACE_INSNS);
 	if (mark_lines(v, t)) {
-		return trace_find(v, single); /* reads them again */
+		return find(v); /* reads them again */
 	}
 	set_terminator(&t->insns[t->n], t->len, fall_through);
 	t = trace_place(in, t);
 	trace_insert(v, t);
 	return t;
+}
+
+/* The first instruction of a trace alone. */
+static const struct trace *single_of(struct interp *in, const struct trace *found)
+{
+	struct trace *t = &in->single.head;
+
+	if (found == t) {
+		return found;
+	}
+	t->insns[0] = found->insns[0];
+	t->insns[0].rest = 0;
+	set_terminator(&t->insns[1], t->insns[0].len, trace_stopped);
+	t->n = 1;
+	t->len = t->insns[0].len;
+	t->gpa = found->gpa;
+	t->mode = found->mode;
+	t->crosses = false;
+	return t;
+}
+
+const struct trace *trace_find(struct vcpu *v, bool single)
+{
+	struct fetch f;
+
+	if (v->interp->flush) {
+		arena_empty(v);
+	}
+	if (!single) {
+		return find(v);
+	}
+	if (v->debug.n_exec) { /* a trace may begin with a debugger's stop, not the instruction */
+		fetch(v, &f);
+		return find_single(v, &f, true);
+	}
+	return single_of(v->interp, find(v));
 }
 
 /* Drops the traces of a page that bytes [first, end) of it were decoded into. */
