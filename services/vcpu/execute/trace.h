@@ -18,7 +18,7 @@ enum {
 	TRACE_INSNS = 32,
 	TRACE_ROOM = TRACE_INSNS + 3, /* what debuggers add, and the end */
 	TRACE_BYTES = 256,
-	TRACE_SET_BITS = 14,
+	TRACE_SET_BITS = 15,
 	TRACE_WAYS = 4,
 };
 
