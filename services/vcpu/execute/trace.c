@@ -208,44 +208,6 @@ static void set_terminator(struct insn *i, unsigned off, insn_fn *fn)
 	*i = (struct insn){.fn = fn, .off = off, .rest = UINT8_MAX};
 }
 
-/* -- For debuggers: instructions of no length before a trace's first -- */
-
-/* imm: entries, disp: linear address of the last. */
-static const struct insn *count_entry(struct vcpu *v, const struct insn *i)
-{
-	struct insn *counter = (struct insn *)i;
-
-	counter->imm++;
-	counter->disp = (int64_t)code_linear(v, v->trace_rip);
-	v->n_insns--;
-	NEXT(v, i);
-}
-
-static const struct insn *check_break(struct vcpu *v, const struct insn *i)
-{
-	v->rip = v->trace_rip;
-	if (debugger_break(v)) {
-		v->n_insns -= i->rest + 1u;
-		END_TRACE();
-	}
-	v->n_insns--;
-	NEXT(v, i);
-}
-
-/* Returns their number. */
-static unsigned bind_debugger(struct vcpu *v, struct trace *t, uint64_t gpa)
-{
-	unsigned n = 0;
-
-	if (v->debug.counting) {
-		t->insns[n++] = (struct insn){.fn = count_entry};
-	}
-	if (debugger_may_break(v, gpa)) {
-		t->insns[n++] = (struct insn){.fn = check_break};
-	}
-	return n;
-}
-
 /*
  * Decodes and binds up to `max` instructions. The first decides: others that do not fit (page end,
  * segment limit, prefix of more than TRACE_BYTES) are left to another trace. They go behind the `n`
@@ -395,7 +357,7 @@ static const struct trace *find_single(struct vcpu *v, const struct fetch *f, bo
 {
 	struct trace *t = &v->interp->single.head;
 
-	decode_trace(v, t, f, single ? 0 : bind_debugger(v, t, f->gpa), 1);
+	decode_trace(v, t, f, single ? 0 : trace_bind_debugger(v, t, f->gpa), 1);
 	set_terminator(&t->insns[t->n], t->len, trace_stopped);
 	return t;
 }
@@ -496,7 +458,7 @@ static const struct trace *find(struct vcpu *v)
 		fetch_reported(v, &f);
 		t = trace_room(v);
 	} while (!t);
-	decode_trace(v, t, &f, bind_debugger(v, t, f.gpa), f.crosses ? 1 : TRACE_INSNS);
+	decode_trace(v, t, &f, trace_bind_debugger(v, t, f.gpa), f.crosses ? 1 : TRACE_INSNS);
 	if (mark_lines(v, t)) {
 		return find(v); /* reads them again */
 	}
@@ -610,15 +572,7 @@ void trace_invalidate(struct vcpu *v, uint64_t gpa, uint64_t len)
 	}
 }
 
-/* A walk over all live traces; zeroed before the first. */
-struct trace_walk {
-	unsigned bucket, block; /* the next ones */
-	struct code_page *page;
-	struct trace *t;
-};
-
-/* The next one, or NULL: that was all. */
-static struct trace *trace_next(struct interp *in, struct trace_walk *w)
+struct trace *trace_next(struct interp *in, struct trace_walk *w)
 {
 	w->t = w->t ? w->t->block_next : NULL;
 	while (!w->t) {
@@ -649,48 +603,4 @@ void trace_flush_all(struct vcpu *v)
 	}
 	memset(in->pages, 0, sizeof(in->pages));
 	in->flush = true;
-}
-
-void trace_count(struct vcpu *v, bool on)
-{
-	v->debug.counting = on;
-	trace_flush_all(v);
-}
-
-/* Keeps out[] sorted, the `max` highest counts in it. */
-static unsigned hot_insert(struct mobo_engine_block *out, unsigned n, unsigned max,
-			   const struct mobo_engine_block *b)
-{
-	unsigned at = n;
-
-	while (at > 0 && out[at - 1].count < b->count) {
-		at--;
-	}
-	if (at == max) {
-		return n;
-	}
-	n = n < max ? n + 1 : n;
-	memmove(&out[at + 1], &out[at], (n - at - 1) * sizeof(*out));
-	out[at] = *b;
-	return n;
-}
-
-unsigned trace_hot(struct vcpu *v, struct mobo_engine_block *out, unsigned max)
-{
-	struct trace_walk w = {0};
-	const struct trace *t;
-	unsigned n = 0;
-
-	while ((t = trace_next(v->interp, &w))) {
-		if (t->insns[0].fn == count_entry && t->insns[0].imm) {
-			n = hot_insert(out, n, max,
-				       &(struct mobo_engine_block){
-					       .lin = (uint64_t)t->insns[0].disp,
-					       .gpa = t->gpa,
-					       .count = t->insns[0].imm,
-					       .guest_len = t->len,
-				       });
-		}
-	}
-	return n;
 }

@@ -76,6 +76,19 @@ void trace_count(struct vcpu *v, bool on);
 struct mobo_engine_block;
 unsigned trace_hot(struct vcpu *v, struct mobo_engine_block *out, unsigned max);
 
+/* Binds what a debugger wants before the first instruction of t, at gpa; returns how many. */
+unsigned trace_bind_debugger(struct vcpu *v, struct trace *t, uint64_t gpa);
+
+/* A walk over all live traces; zeroed before the first. */
+struct trace_walk {
+	unsigned bucket, block; /* the next ones */
+	struct code_page *page;
+	struct trace *t;
+};
+
+/* The next one, or NULL: that was all. */
+struct trace *trace_next(struct interp *in, struct trace_walk *w);
+
 /* Goes on at v->rip by the run loop: the fn of dead traces. */
 insn_fn trace_stopped;
 
