@@ -497,7 +497,7 @@ const struct trace *trace_find(struct vcpu *v, bool single)
 	if (!single) {
 		return find(v);
 	}
-	if (v->debug.n_exec) { /* a trace may begin with a debugger's stop, not the instruction */
+	if (v->debug.n_exec || v->debug.counting) { /* traces may begin with a debugger's */
 		fetch(v, &f);
 		return find_single(v, &f, true);
 	}
