@@ -107,9 +107,15 @@ static inline void stores_add(struct mmu_cache *m, uint64_t page)
 	m->stores[bit >> 6] |= 1ull << (bit & 63);
 }
 
+/* Neighbours of 2 MB within 4 MB have neighbouring bits of one word. */
+static inline unsigned large_bit(uint64_t lin)
+{
+	return (lin >> 21 ^ lin >> 30) & 511;
+}
+
 static inline void large_add(struct mmu_cache *m, uint64_t fill)
 {
-	unsigned bit = fill >> 21 & 511;
+	unsigned bit = large_bit(fill);
 
 	switch (fill_shift(fill)) {
 	case 21: m->large_2m[bit >> 6] |= 1ull << (bit & 63); break;
@@ -120,8 +126,9 @@ static inline void large_add(struct mmu_cache *m, uint64_t fill)
 
 static inline bool large_maybe(const struct mmu_cache *m, uint64_t lin)
 {
-	return (m->large_2m[lin >> 27 & 7] >> (lin >> 21 & 63) & 1) |
-	       (m->large_1g >> (lin >> 30 & 63) & 1);
+	unsigned bit = large_bit(lin);
+
+	return (m->large_2m[bit >> 6] >> (bit & 63) & 1) | (m->large_1g >> (lin >> 30 & 63) & 1);
 }
 
 /* A number no walk entry carries. */
