@@ -17,6 +17,7 @@
 #include "execute/prepare.h"
 #include "execute/run.h"
 #include "execute/simd.h"
+#include "execute/simd_operands.h"
 #include "translate/generate.h"
 
 /* -- code -- */
@@ -225,12 +226,27 @@ static const uint8_t *interpret(struct vcpu *v, struct region *r, unsigned k, co
 	return after;
 }
 
+/* An operand that must be aligned, and is not: that comes before page faults. */
+static bool is_misaligned(const struct region *r, unsigned k, uint64_t lin)
+{
+	struct simd_operands o;
+
+	if (r->form[k].kind == FORM_CMPXCHG_WIDE && r->form[k].rm_size == 16) {
+		return lin & 15;
+	}
+	return r->form[k].kind == FORM_SIMD && simd_operands(&r->insn[k], &o) &&
+	       lin & (o.align - 1u);
+}
+
 static const uint8_t *access_memory(struct vcpu *v, struct region *r, const struct site *site,
 				    bool write)
 {
 	void *p;
 
 	set_instruction(v, r, site->insn);
+	if (is_misaligned(r, site->insn, v->event_arg)) {
+		return interpret(v, r, site->insn, cache_exec(v->translator, r->after[site->insn]));
+	}
 	p = mmu_ptr_slow(v, v->event_arg, site->size, write ? MMU_RW : MMU_R);
 	if (p) {
 		v->event_result = (uint64_t)(uintptr_t)p;
