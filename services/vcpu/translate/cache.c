@@ -96,7 +96,7 @@ static void forget_jumps(struct vcpu *v)
 {
 	memset(v->jumps, 0, sizeof(v->jumps));
 	for (unsigned c = 0; c < JUMP_CONTEXTS; c++) {
-		v->jumps[c][0].rip = 1; /* 0 has another slot than this */
+		v->jumps[c][0].rip = 2; /* 0 and 1 would be of this slot */
 	}
 }
 
