@@ -281,6 +281,7 @@ struct jump_slot {
 	uint64_t rip;
 	const uint8_t *host;
 };
+enum { VCPU_GROUPS = 16 };
 enum { JUMP_CONTEXTS = 8, JUMP_SLOTS = 8192 };
 
 /* What an instruction inhibits until its successor has ended. */
@@ -344,8 +345,9 @@ struct vcpu {
 	uint64_t event_result; /* RAX when it goes on */
 	uint64_t event_resume; /* where */
 	uint64_t event_scratch;
-	uint16_t event_flags; /* host EFLAGS, as aflags */
-	bool event_avx;	      /* YMM registers hold guest state */
+	uint16_t event_flags;	     /* host EFLAGS, as aflags */
+	uint64_t group[VCPU_GROUPS]; /* host addresses: translate/groups.c */
+	bool event_avx;		     /* YMM registers hold guest state */
 
 	struct fx_area fx;				   /* x87, MXCSR, XMM: see execute/simd.h */
 	uint8_t ymmh[16][16] __attribute__((aligned(64))); /* upper halves of the YMM registers */

@@ -14,7 +14,7 @@ static bool has_registers(const struct insn *i)
 	return i->base != REG_NONE || i->index != REG_NONE;
 }
 
-static void fixed_offset(struct generate *g, unsigned k, unsigned to, unsigned size)
+static uint64_t fixed_address(const struct generate *g, unsigned k, unsigned size)
 {
 	const struct insn *i = &g->r->insn[k];
 	uint64_t val = (uint64_t)i->disp;
@@ -22,7 +22,7 @@ static void fixed_offset(struct generate *g, unsigned k, unsigned to, unsigned s
 	if (i->flags & INSN_RIPREL) {
 		val += generate_next_rip(g, k);
 	}
-	emit_const(&g->e, to, size == 4 ? (uint32_t)val : val);
+	return size == 4 ? (uint32_t)val : val;
 }
 
 void generate_offset_of(struct generate *g, unsigned k, unsigned to, unsigned size)
@@ -31,7 +31,7 @@ void generate_offset_of(struct generate *g, unsigned k, unsigned to, unsigned si
 	struct rm rm = {.mem = true, .reg = REG_NONE, .index = REG_NONE, .disp = (int32_t)i->disp};
 
 	if (!has_registers(i)) {
-		fixed_offset(g, k, to, size);
+		emit_const(&g->e, to, fixed_address(g, k, size));
 		return;
 	}
 	if (i->base != REG_NONE) {
@@ -50,61 +50,176 @@ void generate_offset_of(struct generate *g, unsigned k, unsigned to, unsigned si
 	emit_lea(&g->e, size, to, rm);
 }
 
-void generate_check(struct generate *g, unsigned k, unsigned size, bool write)
+/* -- the check of the linear address in RAX; afterwards RAX is the host's -- */
+
+static bool host_has_bmi2(void)
+{
+	return __builtin_cpu_supports("bmi2");
+}
+
+/* By its slot of the TLB. */
+static void check_slot(struct generate *g, struct stub s)
 {
 	struct emit *e = &g->e;
+	bool write = s.kind != SITE_READ && s.write;
 	int32_t tag = g->tlb + (int32_t)(write ? offsetof(struct tlb_entry, w)
 					       : offsetof(struct tlb_entry, r));
 
-	emit_mov32(e, RCX, RAX);
-	emit_alu(e, 0xc1, 4, 5, rm_reg(RCX)); /* shr */
+	if (host_has_bmi2()) { /* rorx $12 - 5, %eax, %ecx */
+		emit_op(e,
+			(struct op){.vex = true, .map = MAP_0F3A, .prefix = 0xf2, .opcode = 0xf0},
+			RCX, rm_reg(RAX));
+	} else {
+		emit_mov32(e, RCX, RAX);
+		emit_alu(e, 0xc1, 4, 5, rm_reg(RCX)); /* shr */
+	}
 	emit8(e, 12 - ENTRY_SHIFT);
 	emit_alu_imm(e, ALU_AND, 4, rm_reg(RCX), (TLB_SIZE - 1) << ENTRY_SHIFT);
 	emit_alu(e, 0x33, 8, RAX, rm_index(RSP, RCX, 0, tag)); /* xor */
 	emit8(e, 0x48);					       /* cmp $4096 - size, %rax */
 	emit8(e, 0x3d);
-	emit32(e, 4096 - size);
-	generate_stub(g, (struct stub){.kind = write ? SITE_WRITE : SITE_READ,
-				       .size = size,
-				       .insn = k,
-				       .from = emit_jcc(e, 7), /* ja */
-				       .back = NULL});
+	emit32(e, 4096 - s.size);
+	s.from = emit_jcc(e, 7); /* ja */
 	emit_alu(e, 0x03, 8, RAX,
 		 rm_index(RSP, RCX, 0, g->tlb + (int32_t)offsetof(struct tlb_entry, page)));
-	g->stub[g->n_stubs - 1].back = e->p;
+	s.back = e->p;
+	generate_stub(g, s);
 }
 
-unsigned generate_operand(struct generate *g, unsigned k, unsigned size, bool write)
+static void check(struct generate *g, unsigned k, unsigned size, bool write)
 {
-	const struct insn *i = &g->r->insn[k];
+	check_slot(g, (struct stub){.kind = write ? SITE_WRITE : SITE_READ,
+				    .size = size,
+				    .write = write,
+				    .insn = k});
+}
+
+/* The address is known: its entry of the TLB is, too. */
+static struct rm check_fixed(struct generate *g, unsigned k, uint64_t lin, unsigned size,
+			     bool write)
+{
+	struct emit *e = &g->e;
+	uint64_t page = lin & ~4095ull;
+	int32_t entry = g->tlb + (int32_t)(tlb_slot(lin) * sizeof(struct tlb_entry));
+	int32_t tag = entry + (int32_t)(write ? offsetof(struct tlb_entry, w)
+					      : offsetof(struct tlb_entry, r));
+
+	if ((int64_t)page == (int32_t)page) {
+		emit_alu_imm(e, ALU_CMP, 8, rm_mem(RSP, tag), (int32_t)page);
+	} else {
+		emit_const(e, RAX, page);
+		emit_alu(e, 0x3b, 8, RAX, rm_mem(RSP, tag));
+	}
+	generate_stub(g, (struct stub){.kind = write ? SITE_WRITE : SITE_READ,
+				       .size = size,
+				       .fixed = true,
+				       .lin = lin,
+				       .insn = k,
+				       .from = emit_jcc(e, 5)});
+	emit_load(e, 8, RAX, rm_mem(RSP, entry + (int32_t)offsetof(struct tlb_entry, page)));
+	g->stub[g->n_stubs - 1].back = e->p;
+	return rm_mem(RAX, (int32_t)(lin & 4095));
+}
+
+/* -- groups -- */
+
+static bool is_grouped(const struct access *a)
+{
+	return a->group && a->group->n > 1;
+}
+
+static struct rm group_slot(const struct generate *g, const struct access *a)
+{
+	return rm_mem(RSP, (int32_t)(offsetof(struct vcpu, group) +
+				     (size_t)(a->group - g->group) * sizeof(uint64_t)));
+}
+
+/* RAX: the linear address of the group's first byte. */
+static struct rm lead(struct generate *g, unsigned k, const struct access *a)
+{
+	check_slot(g, (struct stub){.kind = SITE_GROUP,
+				    .size = (uint8_t)(a->group->hi - a->group->lo),
+				    .write = a->group->write,
+				    .insn = k});
+	emit_store(&g->e, 8, RAX, group_slot(g, a));
+	return rm_mem(RAX, a->at - a->group->lo);
+}
+
+static struct rm follow(struct generate *g, const struct access *a)
+{
+	emit_load(&g->e, 8, RAX, group_slot(g, a));
+	return rm_mem(RAX, a->at - a->group->lo);
+}
+
+/* -- operands -- */
+
+/* After a check: flags where k's operation wants them. */
+static struct rm with_flags(struct generate *g, unsigned k, struct rm rm)
+{
 	struct flag_use use = g->r->use[k];
 
+	if (g->live && !g->in_host && (use.reads || use.touches)) {
+		emit_mov(&g->e, RCX, RAX);
+		generate_want_flags(g);
+		rm.reg = RCX;
+	}
+	return rm;
+}
+
+struct rm generate_operand(struct generate *g, unsigned k, unsigned size, bool write)
+{
+	const struct insn *i = &g->r->insn[k];
+	const struct access *a = &g->access[k].operand;
+	unsigned address_size = i->addrsize == 4 ? 4 : 8;
+
+	if (is_grouped(a) && !a->leads) {
+		return with_flags(g, k, follow(g, a));
+	}
 	generate_spoil_flags(g);
-	generate_offset_of(g, k, RAX, i->addrsize == 4 ? 4 : 8);
+	if (is_grouped(a)) {
+		emit_lea(&g->e, address_size, RAX,
+			 rm_mem(generate_get(g, i->base, RAX, true),
+				(int32_t)i->disp - (a->at - a->group->lo)));
+		return with_flags(g, k, lead(g, k, a));
+	}
+	if (!has_registers(i) && (i->seg < SEG_FS || !g->long_mode)) {
+		uint64_t lin = fixed_address(g, k, address_size);
+
+		if ((lin & 4095) + size <= 4096) {
+			return with_flags(g, k, check_fixed(g, k, lin, size, write));
+		}
+	}
+	generate_offset_of(g, k, RAX, address_size);
 	if (i->seg >= SEG_FS && g->long_mode) {
 		emit_alu(&g->e, 0x03, 8, RAX,
 			 rm_mem(RSP, (int32_t)(offsetof(struct vcpu, seg_base) + i->seg * 8)));
 	}
-	generate_check(g, k, size, write);
-	if (g->live && (use.reads || use.touches)) {
-		emit_mov(&g->e, RCX, RAX);
-		generate_want_flags(g);
-		return RCX;
-	}
-	return RAX;
+	check(g, k, size, write);
+	return with_flags(g, k, rm_mem(RAX, 0));
 }
 
-void generate_stack(struct generate *g, unsigned k, int disp, bool write)
+struct rm generate_stack(struct generate *g, unsigned k, int disp, bool write)
 {
-	unsigned sp = register_host[RSP];
+	const struct access *a = &g->access[k].stack;
+	unsigned base = register_host[g->r->form[k].kind == FORM_LEAVE ? RBP : RSP];
 
-	generate_spoil_flags(g);
-	if (disp) {
-		emit_lea(&g->e, g->stack_size, RAX, rm_mem(sp, disp));
-	} else {
-		emit_load(&g->e, g->stack_size, RAX, rm_reg(sp));
+	if (is_grouped(a) && !a->leads) {
+		return follow(g, a);
 	}
-	generate_check(g, k, g->stack_size, write);
+	generate_spoil_flags(g);
+	if (is_grouped(a)) {
+		disp -= a->at - a->group->lo;
+	}
+	if (disp) {
+		emit_lea(&g->e, g->stack_size, RAX, rm_mem(base, disp));
+	} else {
+		emit_load(&g->e, g->stack_size, RAX, rm_reg(base));
+	}
+	if (is_grouped(a)) {
+		return lead(g, k, a);
+	}
+	check(g, k, g->stack_size, write);
+	return rm_mem(RAX, 0);
 }
 
 void generate_move_stack(struct generate *g, int by)

@@ -101,14 +101,14 @@ static void push_return(struct generate *g, unsigned k)
 {
 	uint64_t rip = generate_next_rip(g, k);
 	unsigned size = g->stack_size;
+	struct rm to = generate_stack(g, k, -(int)size, true);
 
-	generate_stack(g, k, -(int)size, true);
 	if (size == 4 || (int64_t)rip == (int32_t)rip) {
-		emit_alu(&g->e, 0xc7, size, 0, rm_mem(RAX, 0));
+		emit_alu(&g->e, 0xc7, size, 0, to);
 		emit32(&g->e, (uint32_t)rip);
 	} else {
 		emit_const(&g->e, RCX, rip);
-		emit_store(&g->e, 8, RCX, rm_mem(RAX, 0));
+		emit_store(&g->e, 8, RCX, to);
 	}
 	generate_move_stack(g, -(int)size);
 }
@@ -123,7 +123,7 @@ static void load_target(struct generate *g, unsigned k, unsigned to)
 	if (i->mod == 3) {
 		emit_load(&g->e, size, to, generate_source(i->rm));
 	} else {
-		emit_load(&g->e, size, to, rm_mem(generate_operand(g, k, size, false), 0));
+		emit_load(&g->e, size, to, generate_operand(g, k, size, false));
 	}
 }
 
@@ -132,8 +132,7 @@ static void ret(struct generate *g, unsigned k)
 	const struct insn *i = &g->r->insn[k];
 	unsigned size = g->stack_size;
 
-	generate_stack(g, k, 0, false);
-	emit_load(&g->e, size, RAX, rm_mem(RAX, 0));
+	emit_load(&g->e, size, RAX, generate_stack(g, k, 0, false));
 	generate_move_stack(g, (int)size + (i->opcode == 0xc2 ? (uint16_t)i->imm : 0));
 	jump_rax(g, k);
 }

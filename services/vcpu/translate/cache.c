@@ -305,7 +305,7 @@ bool cache_insert(struct vcpu *v, struct region *r)
 	r->page_next = page->regions;
 	page->regions = r;
 	page->lines |= r->lines;
-	return add_entries(x, r);
+	return r->plain || add_entries(x, r);
 }
 
 static struct found *found_slot(struct translator *x, uint64_t lin, uint32_t key)

@@ -73,6 +73,7 @@ static void block(struct generate *g, unsigned n, int next)
 	flag_set behind = live_behind(g->r, b);
 
 	live_in_block(g->r, b, behind, live);
+	groups_find(g, b);
 	b->body = generate_here(g->x, &g->e);
 	g->in_host = b->live;
 	g->in_memory = false;
@@ -120,16 +121,22 @@ static void emit_stub(struct generate *g, const struct stub *s)
 		}
 		exit->slow = generate_here(g->x, e);
 	}
-	if (s->kind == SITE_READ || s->kind == SITE_WRITE) {
-		size_t tag = s->kind == SITE_WRITE ? offsetof(struct tlb_entry, w)
-						   : offsetof(struct tlb_entry, r);
+	if (s->fixed) {
+		emit_const(e, RAX, s->lin);
+	} else if (s->kind == SITE_READ || s->kind == SITE_WRITE) {
+		size_t tag =
+			s->write ? offsetof(struct tlb_entry, w) : offsetof(struct tlb_entry, r);
 
 		emit_alu(e, 0x33, 8, RAX, rm_index(RSP, RCX, 0, g->tlb + (int32_t)tag));
 	}
 	generate_event(g->x, e, site);
-	if (s->back) {
-		uint8_t *at = emit_jmp(e);
+	if (s->back && s->kind != SITE_GROUP) {
+		uint8_t *at;
 
+		if (s->fixed) { /* what follows adds the offset */
+			emit_lea(e, 8, RAX, rm_mem(RAX, -(int32_t)(s->lin & 4095)));
+		}
+		at = emit_jmp(e);
 		if (!e->full) {
 			emit_patch(at, s->back);
 		}

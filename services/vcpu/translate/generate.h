@@ -12,7 +12,10 @@ enum { GENERATE_STUBS = 1024, GENERATE_FIXUPS = 256 };
 struct stub {
 	uint8_t kind; /* enum site_kind, SITE_FLAGS */
 	uint8_t size;
-	bool save; /* flags first: of exits */
+	bool save;  /* flags first: of exits */
+	bool write; /* of memory accesses */
+	bool fixed; /* the address is lin, not in RAX */
+	uint64_t lin;
 	uint16_t insn;
 	uint32_t exit; /* index of an exit */
 	uint8_t *from; /* displacement of the jump that leads here */
@@ -23,6 +26,22 @@ struct fixup {
 	uint8_t *at;
 	unsigned block;
 };
+
+/* Accesses that share one check. Offsets count from one value of a register. */
+struct group {
+	int32_t lo, hi;
+	bool write; /* one of them does */
+	uint16_t n; /* accesses */
+};
+
+/* One access of an instruction; group NULL or of one access: it is checked by itself. */
+struct access {
+	struct group *group;
+	int32_t at;
+	bool leads; /* the group's first */
+};
+
+enum { GENERATE_GROUPS = VCPU_GROUPS };
 
 struct generate {
 	struct vcpu *v;
@@ -41,6 +60,12 @@ struct generate {
 	flag_set live;	/* which do */
 	flag_set after; /* which do behind it */
 	bool in_host, in_memory;
+	/* Of the block at hand. */
+	unsigned n_groups;
+	struct group group[GENERATE_GROUPS];
+	struct {
+		struct access operand, stack;
+	} access[REGION_INSNS];
 };
 
 /* The third scratch register; RAX and RCX are the first two. See README.md. */
@@ -90,17 +115,20 @@ struct rm generate_source(unsigned guest);
 /* -- address.c: guest memory -- */
 
 /*
- * Emits the check of instruction k's memory operand and returns the host register (RAX or RCX)
- * that points to it. Flags are where its operation wants them. Spoils RAX and RCX.
+ * Emits the check of instruction k's memory operand and returns where it is on the host: at RAX
+ * or RCX and a displacement. Flags are where its operation wants them. Spoils RAX and RCX.
  */
-unsigned generate_operand(struct generate *g, unsigned k, unsigned size, bool write);
+struct rm generate_operand(struct generate *g, unsigned k, unsigned size, bool write);
 /* Host register `to` := the operand's offset, 4 or 8 bytes of it. Keeps flags; spoils RAX, RCX. */
 void generate_offset_of(struct generate *g, unsigned k, unsigned to, unsigned size);
-/* The same check of the linear address in RAX. */
-void generate_check(struct generate *g, unsigned k, unsigned size, bool write);
-/* rAX := guest RSP + disp, checked. */
-void generate_stack(struct generate *g, unsigned k, int disp, bool write);
+/* The same of a stack operand at guest RSP (for LEAVE: RBP) + disp. Flags are not restored. */
+struct rm generate_stack(struct generate *g, unsigned k, int disp, bool write);
 void generate_move_stack(struct generate *g, int by);
+
+/* -- groups.c -- */
+
+/* Fills g->access and g->group for b. */
+void groups_find(struct generate *g, const struct block *b);
 
 /* -- branch.c -- */
 

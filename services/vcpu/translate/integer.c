@@ -64,7 +64,7 @@ static void modrm_high(struct generate *g, unsigned k)
 	rm_guest -= rm_high ? 4 : 0;
 	op.byte_reg = op.byte_rm = false;
 	if (mem) {
-		rm = rm_mem(generate_operand(g, k, 1, f->rm & ROLE_W), 0);
+		rm = generate_operand(g, k, 1, f->rm & ROLE_W);
 	} else {
 		if (g->r->use[k].reads || g->r->use[k].touches) {
 			generate_want_flags(g);
@@ -107,7 +107,7 @@ static void extend_high(struct generate *g, unsigned k)
 }
 
 /* XCHG with memory asserts LOCK by itself; a machine of one CPU needs none. */
-static void exchange(struct generate *g, unsigned k, unsigned base)
+static void exchange(struct generate *g, unsigned k, struct rm at)
 {
 	const struct insn *i = &g->r->insn[k];
 	const struct form *f = &g->r->form[k];
@@ -120,9 +120,9 @@ static void exchange(struct generate *g, unsigned k, unsigned base)
 	unsigned reg;
 
 	store.opcode -= 2;
-	emit_op(&g->e, load, RCX, rm_mem(base, 0));
+	emit_op(&g->e, load, RCX, at);
 	reg = generate_get(g, i->reg, SCRATCH, true);
-	emit_op(&g->e, store, reg, rm_mem(base, 0));
+	emit_op(&g->e, store, reg, at);
 	emit_op(&g->e, load, reg, rm_reg(RCX));
 	generate_put(g, i->reg, reg);
 }
@@ -167,10 +167,10 @@ static void modrm(struct generate *g, unsigned k)
 		return;
 	}
 	if (mem) {
-		rm = rm_mem(generate_operand(g, k, f->rm_size, f->rm & ROLE_W), 0);
+		rm = generate_operand(g, k, f->rm_size, f->rm & ROLE_W);
 		scratch = rm.reg == RCX ? SCRATCH : RCX;
 		if (i->map == MAP_1 && (i->opcode & 0xfe) == 0x86 && g->x->one_cpu) {
-			exchange(g, k, rm.reg);
+			exchange(g, k, rm);
 			return;
 		}
 	} else {
@@ -237,17 +237,18 @@ static struct rm operand_in(struct generate *g, unsigned k, unsigned to)
 {
 	const struct insn *i = &g->r->insn[k];
 	const struct form *f = &g->r->form[k];
-	unsigned base;
+	struct rm rm;
 
 	if (i->mod == 3) {
 		generate_want_flags(g);
 		return generate_source(i->rm);
 	}
-	base = generate_operand(g, k, f->rm_size, f->rm & ROLE_W);
-	if (base != to) {
-		emit_mov(&g->e, to, base);
+	rm = generate_operand(g, k, f->rm_size, f->rm & ROLE_W);
+	if (rm.reg != to) {
+		emit_mov(&g->e, to, rm.reg);
+		rm.reg = to;
 	}
-	return rm_mem(to, 0);
+	return rm;
 }
 
 static void multiply(struct generate *g, unsigned k)
@@ -466,23 +467,22 @@ static void push(struct generate *g, unsigned k)
 {
 	const struct insn *i = &g->r->insn[k];
 	unsigned size = g->stack_size, reg;
+	struct rm to;
 
 	if (i->opcode == 0x68 || i->opcode == 0x6a) {
-		generate_stack(g, k, -(int)size, true);
-		emit_alu(&g->e, 0xc7, size, 0, rm_mem(RAX, 0));
+		to = generate_stack(g, k, -(int)size, true);
+		emit_alu(&g->e, 0xc7, size, 0, to);
 		emit32(&g->e, (uint32_t)i->imm);
 	} else {
 		if (i->opcode == 0xff && i->mod != 3) {
-			unsigned base = generate_operand(g, k, size, false);
-
-			emit_load(&g->e, size, SCRATCH, rm_mem(base, 0));
-			generate_stack(g, k, -(int)size, true);
+			emit_load(&g->e, size, SCRATCH, generate_operand(g, k, size, false));
+			to = generate_stack(g, k, -(int)size, true);
 			reg = SCRATCH;
 		} else {
-			generate_stack(g, k, -(int)size, true);
+			to = generate_stack(g, k, -(int)size, true);
 			reg = generate_get(g, i->rm, RCX, true);
 		}
-		emit_store(&g->e, size, reg, rm_mem(RAX, 0));
+		emit_store(&g->e, size, reg, to);
 	}
 	generate_move_stack(g, -(int)size);
 }
@@ -490,11 +490,10 @@ static void push(struct generate *g, unsigned k)
 static void pop(struct generate *g, unsigned k)
 {
 	const struct insn *i = &g->r->insn[k];
-	unsigned reg;
+	struct rm from = generate_stack(g, k, 0, false);
+	unsigned reg = generate_get(g, i->rm, RCX, false);
 
-	generate_stack(g, k, 0, false);
-	reg = generate_get(g, i->rm, RCX, false);
-	emit_load(&g->e, g->stack_size, reg, rm_mem(RAX, 0));
+	emit_load(&g->e, g->stack_size, reg, from);
 	generate_put(g, i->rm, reg);
 	if (i->rm != RSP) {
 		generate_move_stack(g, (int)g->stack_size);
@@ -503,13 +502,11 @@ static void pop(struct generate *g, unsigned k)
 
 static void leave(struct generate *g, unsigned k)
 {
+	struct rm from = generate_stack(g, k, 0, false);
 	unsigned bp = register_host[RBP];
 
-	generate_spoil_flags(g);
-	emit_load(&g->e, g->stack_size, RAX, rm_reg(bp));
-	generate_check(g, k, g->stack_size, false);
 	emit_lea(&g->e, g->stack_size, register_host[RSP], rm_mem(bp, (int)g->stack_size));
-	emit_load(&g->e, g->stack_size, bp, rm_mem(RAX, 0));
+	emit_load(&g->e, g->stack_size, bp, from);
 }
 
 /* -- three registers: BMI1, BMI2 -- */
@@ -532,7 +529,7 @@ static void vex_gpr(struct generate *g, unsigned k)
 	struct rm rm;
 
 	if (i->mod != 3) {
-		rm = rm_mem(generate_operand(g, k, f->rm_size, false), 0);
+		rm = generate_operand(g, k, f->rm_size, false);
 	} else {
 		if (g->r->use[k].touches) {
 			generate_want_flags(g);

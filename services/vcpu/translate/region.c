@@ -338,3 +338,45 @@ struct region *region_decode(struct vcpu *v, uint32_t key)
 	find_loops(d);
 	return finish(d);
 }
+
+/* The block of r that holds instruction k. */
+static const struct block *block_of(const struct region *r, unsigned k)
+{
+	const struct block *b = r->block;
+
+	while (k < b->first || k >= (unsigned)b->first + b->n) {
+		b++;
+	}
+	return b;
+}
+
+struct region *region_copy(struct vcpu *v, const struct region *r, unsigned k)
+{
+	const struct block *b = block_of(r, k);
+	unsigned n = (unsigned)b->first + b->n - k;
+	struct translator *x = v->translator;
+	struct region *copy = cache_alloc(x, sizeof(*copy));
+
+	if (!copy) {
+		return NULL;
+	}
+	*copy = *r;
+	copy->plain = true;
+	copy->page_next = NULL;
+	copy->n_insns = n;
+	copy->n_blocks = 1;
+	copy->insn += k;
+	copy->form += k;
+	copy->use += k;
+	copy->at += k;
+	copy->after = cache_alloc(x, n * sizeof(*copy->after));
+	copy->in_host = cache_alloc(x, n);
+	copy->block = cache_alloc(x, sizeof(*copy->block));
+	if (!copy->after || !copy->in_host || !copy->block) {
+		return NULL;
+	}
+	*copy->block =
+		(struct block){.at = copy->at[0], .n = n, .taken = -1, .next = -1, .leaves = true};
+	flags_flow(copy);
+	return copy;
+}

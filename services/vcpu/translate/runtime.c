@@ -272,6 +272,22 @@ static const uint8_t *leave_by(struct vcpu *v, uint32_t exit)
 	return cache_exec(x, f->near);
 }
 
+/* A group's check failed. From now on its stub leads to the plain copy at once. */
+static const uint8_t *plain(struct vcpu *v, const struct region *r, const struct site *site)
+{
+	struct translator *x = v->translator;
+	uint8_t *stub = (uint8_t *)site - x->to_exec - 5;
+	struct region *copy = region_copy(v, r, site->insn);
+
+	if (!copy || !generate(v, copy) || !generate_entry(v, copy, copy->block)) {
+		set_instruction(v, r, site->insn);
+		return NULL;
+	}
+	*stub = 0xe9;
+	emit_patch(stub + 1, x->code + copy->block->near);
+	return cache_exec(x, copy->block->near);
+}
+
 static bool is_canonical(uint64_t rip)
 {
 	return (uint64_t)((int64_t)(rip << 16) >> 16) == rip;
@@ -327,6 +343,7 @@ const uint8_t *runtime_event(struct vcpu *v, const struct site *site)
 	case SITE_WRITE: return access_memory(v, r, site, true);
 	case SITE_INTERPRET: return interpret(v, r, site->insn, (const uint8_t *)(site + 1));
 	case SITE_FAULT: return interpret(v, r, site->insn, cache_exec(x, r->after[site->insn]));
+	case SITE_GROUP: return plain(v, r, site);
 	case SITE_INDIRECT: return indirect(v, r, site->insn);
 	}
 	v->rip = r->lin | r->at[site->insn];

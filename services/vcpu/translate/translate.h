@@ -61,6 +61,7 @@ struct region {
 	uint32_t code, code_end; /* offsets into code memory */
 	uint16_t n_insns, n_blocks;
 	bool dead;
+	bool plain;	   /* a copy of a block's rest, without groups */
 	struct insn *insn; /* as decoded, not bound */
 	struct form *form;
 	struct flag_use *use;
@@ -79,6 +80,7 @@ enum site_kind {
 	SITE_INDIRECT,	/* the target vcpu.event_arg is not in the jump cache */
 	SITE_POLL,	/* a request, before instruction `insn` */
 	SITE_ENTRY,	/* ... or the page moved: an entry's checks */
+	SITE_GROUP,	/* a group's check failed: on in a plain copy, from `insn` on */
 	SITE_FAULT,	/* a host signal came from the instruction */
 };
 #define SITE_FLAGS 0x80 /* in kind: host EFLAGS hold the guest's flags */
@@ -254,6 +256,9 @@ static inline bool form_ends(const struct form *f)
  * translated, or no memory (then translator.flush is set).
  */
 struct region *region_decode(struct vcpu *v, uint32_t key);
+
+/* The rest of r's block from instruction k on, plain. NULL: no memory (translator.flush is set). */
+struct region *region_copy(struct vcpu *v, const struct region *r, unsigned k);
 
 /* -- flags.c: which flags matter where -- */
 

@@ -44,7 +44,7 @@ static void simd(struct generate *g, unsigned k)
 
 	simd_operands(i, &o);
 	if (i->mod != 3) {
-		rm = rm_mem(generate_operand(g, k, f->rm_size, f->rm & ROLE_W), 0);
+		rm = generate_operand(g, k, f->rm_size, f->rm & ROLE_W);
 	} else {
 		if (o.flags) {
 			generate_want_flags(g);
@@ -87,7 +87,7 @@ static void x87(struct generate *g, unsigned k)
 		return;
 	}
 	emit_op(&g->e, (struct op){.opcode = i->opcode}, i->modrm >> 3 & 7,
-		rm_mem(generate_operand(g, k, f->rm_size, f->rm & ROLE_W), 0));
+		generate_operand(g, k, f->rm_size, f->rm & ROLE_W));
 }
 
 void generate_vector(struct generate *g, unsigned k)
