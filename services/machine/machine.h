@@ -125,6 +125,11 @@ struct machine {
 	int log_fd;
 	struct mobo_watch *signals[3];
 	struct external externals[EXTERNAL_MAX];
+	struct {
+		uint32_t node;	   /* the client that is the debugger; 0: none */
+		uint32_t counting; /* the client that has entries of blocks counted */
+		bool stopped;	   /* paused for the debugger: runs on without it */
+	} debugger;
 };
 
 /* -- plan.c: settings -> parts, memory files, firmware. -errno with err -- */
@@ -183,6 +188,20 @@ bool machine_policy(void *arg, Mobo__V1__Role role, const char *name, uint32_t t
 void inspect_processes(void *arg, struct mobo_request *r, const ProtobufCMessage *body);
 void inspect_devices(void *arg, struct mobo_request *r, const ProtobufCMessage *body);
 void inspect_log(void *arg, struct mobo_request *r, const ProtobufCMessage *body);
+
+/* -- debugger.c -- */
+void debugger_serve_attach(void *arg, struct mobo_request *r, const ProtobufCMessage *body);
+void debugger_serve_detach(void *arg, struct mobo_request *r, const ProtobufCMessage *body);
+/* Whether the sender of r is the debugger; if not, r is answered. */
+bool debugger_asks(struct machine *m, struct mobo_request *r);
+/* A client has entries of blocks counted, or no longer. */
+void debugger_counts(struct machine *m, uint32_t node, bool on);
+/* A client has gone. */
+void debugger_left(struct machine *m, uint32_t node);
+/* A client is about to pause the machine. */
+void debugger_paused(struct machine *m, uint32_t node);
+/* The engine stopped all CPUs, for the reason in text. */
+void debugger_stopped(struct machine *m, const char *text);
 
 /* -- media.c -- */
 int media_open(struct machine *m, struct part *p, unsigned unit, const char *file, bool cdrom,

@@ -43,6 +43,7 @@ static void on_left(void *arg, uint32_t node, const char *name)
 {
 	mobo_debug("%s (node %u) left", name, node);
 	external_left(arg, node);
+	debugger_left(arg, node);
 }
 
 static void on_signal(void *arg, int signum)

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "machine.h"
+#include "mobo/v1/debug.pb-c.h"
 #include "mobo/v1/display.pb-c.h"
 #include "mobo/v1/engine.pb-c.h"
 
@@ -78,11 +79,13 @@ static void serve_status(void *arg, struct mobo_request *r, const ProtobufCMessa
 
 static void serve_pause(void *arg, struct mobo_request *r, const ProtobufCMessage *body)
 {
+	debugger_paused(arg, mobo_request_node(r));
 	machine_pause(arg, r, "asked by a client");
 }
 
 static void serve_resume(void *arg, struct mobo_request *r, const ProtobufCMessage *body)
 {
+	((struct machine *)arg)->debugger.stopped = false;
 	machine_resume(arg, r);
 }
 
@@ -274,6 +277,20 @@ static void serve_to_engine(void *arg, struct mobo_request *r, const ProtobufCMe
 	}
 }
 
+/* What only the debugger may ask. */
+static void serve_debugger(void *arg, struct mobo_request *r, const ProtobufCMessage *body)
+{
+	if (debugger_asks(arg, r)) {
+		serve_to_engine(arg, r, body);
+	}
+}
+
+static void serve_count(void *arg, struct mobo_request *r, const ProtobufCMessage *body)
+{
+	debugger_counts(arg, mobo_request_node(r), ((const Mobo__V1__CountBlocks *)body)->on);
+	serve_to_engine(arg, r, body);
+}
+
 static void serve_to_display(void *arg, struct mobo_request *r, const ProtobufCMessage *body)
 {
 	struct part *p = named_part(arg, r, "display");
@@ -410,6 +427,9 @@ static void serve_engine_notify(void *arg, struct mobo_request *r, const Protobu
 
 	mobo_reply(r, NULL);
 	machine_device_event(m, "vcpu", n->verb, n->text, false);
+	if (strcmp(n->verb, "debug-stop") == 0) {
+		debugger_stopped(m, n->text);
+	}
 	if (strcmp(n->verb, "triple-fault") != 0) {
 		return;
 	}
@@ -483,6 +503,17 @@ void machine_serve(struct machine *m)
 		{MOBO__V1__TYPE__GET_CPU_REGS, serve_to_engine},
 		{MOBO__V1__TYPE__GET_STATS, serve_to_engine},
 		{MOBO__V1__TYPE__GET_LOG, inspect_log},
+		{MOBO__V1__TYPE__READ_MEMORY, serve_to_engine},
+		{MOBO__V1__TYPE__WRITE_MEMORY, serve_debugger},
+		{MOBO__V1__TYPE__SET_CPU_REGS, serve_debugger},
+		{MOBO__V1__TYPE__ATTACH_DEBUGGER, debugger_serve_attach},
+		{MOBO__V1__TYPE__DETACH_DEBUGGER, debugger_serve_detach},
+		{MOBO__V1__TYPE__SET_DEBUG_POINTS, serve_debugger},
+		{MOBO__V1__TYPE__STEP_CPU, serve_debugger},
+		{MOBO__V1__TYPE__GET_DEBUG_STOPS, serve_to_engine},
+		{MOBO__V1__TYPE__COUNT_BLOCKS, serve_count},
+		{MOBO__V1__TYPE__GET_HOT_BLOCKS, serve_to_engine},
+		{MOBO__V1__TYPE__GET_TRANSLATION, serve_to_engine},
 		{MOBO__V1__TYPE__GET_DISPLAY_MODE, serve_to_display},
 		{MOBO__V1__TYPE__SCREENSHOT, serve_screenshot},
 		{MOBO__V1__TYPE__GET_SCREEN_TEXT, serve_to_display},

@@ -251,6 +251,7 @@ struct board {
 	void (*notify)(void *arg); /* something below changed; any thread, must not block */
 	void *notify_arg;
 	_Atomic uint32_t triple_faults; /* bit per vCPU */
+	_Atomic uint32_t debug_untold;	/* of those, what notify() is for */
 	_Atomic uint32_t debug_stops; /* bit per vCPU: stopped for a debugger since the last run */
 	_Atomic uint64_t unclaimed, unclaimed_reported_ns;
 	_Atomic uint64_t unclaimed_last; /* address | size << 48 | mmio << 56 | write << 57 */

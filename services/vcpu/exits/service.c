@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "exits/debug.h"
 #include "mobo/log.h"
 #include "mobo/v1/device.pb-c.h"
 #include "mobo/v1/machine.pb-c.h"
@@ -171,6 +172,7 @@ static void serve_run(void *arg, struct mobo_request *r, const ProtobufCMessage 
 	struct service *s = arg;
 
 	(void)body;
+	debug_run(s);
 	board_run(s->board);
 	mobo_reply(r, NULL);
 }
@@ -225,91 +227,6 @@ static void serve_status(void *arg, struct mobo_request *r, const ProtobufCMessa
 
 /* -- Looking -- */
 
-struct look {
-	struct board *board;
-	struct mobo_cpu_state state;
-	uint64_t instructions;
-	const char *activity;
-};
-
-static void look(struct vcpu *v, void *arg)
-{
-	struct look *l = arg;
-
-	l->board->ops->get_state(v, &l->state);
-	l->instructions = v->n_insns;
-	l->activity = v->shutdown	  ? "shutdown"
-		      : v->wait_sipi	  ? "wait-for-sipi"
-		      : cpu_of(v)->parked ? "parked"
-		      : v->halted	  ? "halted"
-					  : "running";
-}
-
-static uint32_t segment_attr(const struct kvm_segment *k)
-{
-	return (uint32_t)(k->type | k->s << 4 | k->dpl << 5 | k->present << 7 | k->avl << 12 |
-			  k->l << 13 | k->db << 14 | k->g << 15 | k->unusable << 16);
-}
-
-static void reply_regs(struct mobo_request *r, const struct look *l)
-{
-	Mobo__V1__CpuRegs reply = MOBO__V1__CPU_REGS__INIT;
-	const struct kvm_regs *k = &l->state.regs;
-	const struct kvm_sregs *sr = &l->state.sregs;
-	uint64_t gpr[] = {k->rax, k->rcx, k->rdx, k->rbx, k->rsp, k->rbp, k->rsi, k->rdi,
-			  k->r8,  k->r9,  k->r10, k->r11, k->r12, k->r13, k->r14, k->r15};
-	static const char *const names[] = {"es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr"};
-	const struct kvm_segment *segs[] = {&sr->es, &sr->cs, &sr->ss,	&sr->ds,
-					    &sr->fs, &sr->gs, &sr->ldt, &sr->tr};
-	Mobo__V1__SegmentReg reg[MOBO_ARRAY_LEN(segs)], *regs[MOBO_ARRAY_LEN(segs)];
-
-	for (unsigned i = 0; i < MOBO_ARRAY_LEN(segs); i++) {
-		mobo__v1__segment_reg__init(&reg[i]);
-		reg[i].name = (char *)names[i];
-		reg[i].selector = segs[i]->selector;
-		reg[i].base_address = segs[i]->base;
-		reg[i].limit = segs[i]->limit;
-		reg[i].attr = segment_attr(segs[i]);
-		regs[i] = &reg[i];
-	}
-	reply.gpr = gpr;
-	reply.n_gpr = MOBO_ARRAY_LEN(gpr);
-	reply.rip = k->rip;
-	reply.rflags = k->rflags;
-	reply.segments = regs;
-	reply.n_segments = MOBO_ARRAY_LEN(segs);
-	reply.gdt_base = sr->gdt.base;
-	reply.gdt_limit = sr->gdt.limit;
-	reply.idt_base = sr->idt.base;
-	reply.idt_limit = sr->idt.limit;
-	reply.cr0 = sr->cr0;
-	reply.cr2 = sr->cr2;
-	reply.cr3 = sr->cr3;
-	reply.cr4 = sr->cr4;
-	reply.cr8 = sr->cr8;
-	reply.efer = sr->efer;
-	reply.activity = (char *)l->activity;
-	reply.instructions = l->instructions;
-	mobo_reply(r, &reply.base);
-}
-
-static void serve_regs(void *arg, struct mobo_request *r, const ProtobufCMessage *body)
-{
-	const Mobo__V1__GetCpuRegs *msg = (const void *)body;
-	struct service *s = arg;
-	struct look l = {.board = s->board};
-	int rc = board_on_cpu(s->board, msg->vcpu, look, &l);
-
-	if (rc == -EINVAL) {
-		mobo_reply_error(r, MOBO__V1__CODE__NOT_FOUND, "there is no CPU %u", msg->vcpu);
-	} else if (rc < 0) {
-		mobo_reply_error(r, MOBO__V1__CODE__UNAVAILABLE,
-				 "CPU %u waits for a device; try again", msg->vcpu);
-	} else {
-		reply_regs(r, &l);
-	}
-}
-
 static void serve_stats(void *arg, struct mobo_request *r, const ProtobufCMessage *body)
 {
 	static const char *const causes[N_EXIT_CAUSES] = {
@@ -351,7 +268,7 @@ static void serve_stats(void *arg, struct mobo_request *r, const ProtobufCMessag
 
 /* -- Telling -- */
 
-static void tell(struct service *s, const char *verb, char *text, unsigned vcpu)
+void service_tell(struct service *s, const char *verb, char *text, unsigned vcpu)
 {
 	Mobo__V1__EngineNotify msg = MOBO__V1__ENGINE_NOTIFY__INIT;
 
@@ -367,17 +284,17 @@ static void tell_triple_faults(struct service *s)
 
 	while (bits) {
 		unsigned n = (unsigned)__builtin_ctz(bits);
-		struct look l = {.board = s->board};
+		struct cpu_look l = {.board = s->board};
 		char text[80] = "";
 
 		bits &= bits - 1;
 		s->triple_faults |= 1u << n;
-		if (board_on_cpu(s->board, n, look, &l) == 0) {
+		if (board_on_cpu(s->board, n, cpu_look, &l) == 0) {
 			snprintf(text, sizeof(text), "cs:rip %04x:%llx", l.state.sregs.cs.selector,
 				 l.state.regs.rip);
 		}
 		mobo_info("triple fault on CPU %u, %s", n, text);
-		tell(s, "triple-fault", text, n);
+		service_tell(s, "triple-fault", text, n);
 	}
 }
 
@@ -397,7 +314,7 @@ static void tell_unclaimed(struct service *s)
 	s->unclaimed = n;
 	s->next_report_ns = now + REPORT_NS;
 	mobo_debug("unclaimed: %s", text);
-	tell(s, "unclaimed", text, 0);
+	service_tell(s, "unclaimed", text, 0);
 }
 
 /* Each turn of the loop, which board.notify asks for. */
@@ -409,6 +326,7 @@ static bool turn(void *arg)
 		mobo_reply(s->pausing, NULL);
 		s->pausing = NULL;
 	}
+	debug_turn(s);
 	tell_triple_faults(s);
 	tell_unclaimed(s);
 	return false;
@@ -433,10 +351,12 @@ void service_start(struct service *s)
 		{MOBO__V1__TYPE__ENGINE_RESET, serve_reset},
 		{MOBO__V1__TYPE__ENGINE_QUIT, serve_quit},
 		{MOBO__V1__TYPE__ENGINE_STATUS, serve_status},
-		{MOBO__V1__TYPE__GET_CPU_REGS, serve_regs},
+		{MOBO__V1__TYPE__GET_CPU_REGS, debug_serve_regs},
+		{MOBO__V1__TYPE__SET_CPU_REGS, debug_serve_set_regs},
 		{MOBO__V1__TYPE__GET_STATS, serve_stats},
 	};
 
+	debug_serve(s);
 	for (unsigned i = 0; i < MOBO_ARRAY_LEN(verbs); i++) {
 		mobo_bus_serve(s->bus, verbs[i].type, verbs[i].fn, s);
 	}

@@ -27,9 +27,12 @@ struct service {
 	uint32_t triple_faults; /* reported */
 	uint64_t unclaimed;	/* reported */
 	uint64_t next_report_ns;
+	struct mobo_request *stepping; /* waits for a CPU to have run one instruction */
 };
 
 void service_start(struct service *s);
+/* Tells the machine: "triple-fault", "unclaimed", "debug-stop". */
+void service_tell(struct service *s, const char *verb, char *text, unsigned vcpu);
 /* Takes in what waits on descriptor 3. */
 void service_take_fds(struct service *s);
 /* For calls whose outcome does not matter. */

@@ -259,6 +259,7 @@ static void debug_stop(struct cpu *c)
 	cpu_leave(c);
 	pthread_mutex_lock(&b->park_lock);
 	atomic_fetch_or(&b->debug_stops, 1u << c->v->index);
+	atomic_fetch_or(&b->debug_untold, 1u << c->v->index);
 	pthread_mutex_unlock(&b->park_lock);
 	board_pause(b);
 	cpu_enter(c);
@@ -433,12 +434,22 @@ void board_pause(struct board *b)
 	}
 }
 
+static bool any_steps(const struct board *b)
+{
+	for (unsigned i = 0; i < b->n_cpus; i++) {
+		if (b->cpu[i].step == STEP_ALONE) {
+			return true;
+		}
+	}
+	return false;
+}
+
 bool board_parked(struct board *b)
 {
 	bool parked;
 
 	pthread_mutex_lock(&b->park_lock);
-	parked = b->paused && b->n_parked == b->n_cpus;
+	parked = b->paused && b->n_parked == b->n_cpus && !any_steps(b);
 	if (parked) {
 		board_tsc_stop(b);
 	}
