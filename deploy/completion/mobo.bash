@@ -79,6 +79,8 @@ _mobo() {
 		elif ((n == 1)) && [[ $command == set || $command == unset ]]; then
 			COMPREPLY=($(compgen -W "$("$mobo" set "$prev" 2>/dev/null | awk '{ print $1 }')" -- "$cur"))
 			[[ $command == set ]] && COMPREPLY=("${COMPREPLY[@]/%/=}") && compopt -o nospace
+		elif ((n == 1)) && [[ $command == debug ]]; then
+			COMPREPLY=($(compgen -W "registers memory disassemble blocks exits gdb" -- "$cur"))
 		elif ((n == 1)) && [[ $command == mouse ]]; then
 			COMPREPLY=($(compgen -W "move wheel click press release" -- "$cur"))
 		else

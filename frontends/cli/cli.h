@@ -156,6 +156,8 @@ int cmd_cd_eject(struct cli *cli, int argc, char **argv);
 int cmd_doctor(struct cli *cli, int argc, char **argv);
 int cmd_bench(struct cli *cli, int argc, char **argv);
 extern const char bench_help[];
+int cmd_debug(struct cli *cli, int argc, char **argv);
+extern const char debug_help[];
 int cmd_help(struct cli *cli, int argc, char **argv);
 
 #endif

@@ -57,6 +57,8 @@ const struct cli_command cli_commands[] = {
 	{ "device list", "NAME", "the devices and what they claim", "", cmd_device_list },
 	{ "device regs", "NAME DEVICE", "the registers of a device", "", cmd_device_regs },
 	{ "cpu", "NAME [N]", "the registers of a virtual CPU", "", cmd_cpu },
+	{ "debug", "NAME registers|memory|disassemble|blocks|exits|gdb [ARGUMENT]... [OPTION]...",
+	  "look into the CPUs, or let gdb debug the guest", debug_help, cmd_debug },
 	{ "stats", "NAME", "counters of the engine", "", cmd_stats },
 	{ "disk create", "FILE [SIZE] [--format raw|qcow2] [--backing FILE]", "make a disk image", "",
 	  cmd_disk_create },

@@ -480,47 +480,6 @@ int cmd_device_regs(struct cli *cli, int argc, char **argv)
 	return status;
 }
 
-int cmd_cpu(struct cli *cli, int argc, char **argv)
-{
-	static const char *const names[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
-					    "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
-	Mobo__V1__GetCpuRegs req = MOBO__V1__GET_CPU_REGS__INIT;
-	Mobo__V1__CpuRegs *r = NULL;
-	int status;
-
-	if (argc != 2 && argc != 3) {
-		return cli_usage(cli);
-	}
-	req.vcpu = argc == 3 ? (uint32_t)strtoul(argv[2], NULL, 0) : 0;
-	status = ask_machine(cli, argv[1], &req.base, (ProtobufCMessage **)&r);
-	if (status != CLI_OK) {
-		return status;
-	}
-	if (cli->json) {
-		cli_print_json(cli_json(&r->base));
-		cli_free(r);
-		return CLI_OK;
-	}
-	for (size_t i = 0; i < r->n_gpr && i < MOBO_ARRAY_LEN(names); i++) {
-		printf("%-3s %016" PRIx64 "%s", names[i], r->gpr[i], i % 4 == 3 ? "\n" : "  ");
-	}
-	printf("rip %016" PRIx64 "  rflags %08" PRIx64 "  %s  %" PRIu64 " instructions\n", r->rip,
-	       r->rflags, r->activity, r->instructions);
-	printf("cr0 %08" PRIx64 "  cr2 %016" PRIx64 "  cr3 %016" PRIx64 "  cr4 %08" PRIx64
-	       "  cr8 %" PRIx64 "  efer %" PRIx64 "\n",
-	       r->cr0, r->cr2, r->cr3, r->cr4, r->cr8, r->efer);
-	for (size_t i = 0; i < r->n_segments; i++) {
-		const Mobo__V1__SegmentReg *s = r->segments[i];
-
-		printf("%-4s %04x  base %016" PRIx64 "  limit %08x  attr %05x\n", s->name,
-		       s->selector, s->base_address, s->limit, s->attr);
-	}
-	printf("gdt  %016" PRIx64 " %04x   idt %016" PRIx64 " %04x\n", r->gdt_base, r->gdt_limit,
-	       r->idt_base, r->idt_limit);
-	cli_free(r);
-	return CLI_OK;
-}
-
 int cmd_stats(struct cli *cli, int argc, char **argv)
 {
 	Mobo__V1__GetStats req = MOBO__V1__GET_STATS__INIT;

@@ -17,7 +17,8 @@ import traceback
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import mobo  # noqa: E402
 
-MODULES = ["test_boot", "test_clock", "test_disk", "test_cdrom", "test_verbs", "test_failures", "test_examples"]
+MODULES = ["test_boot", "test_clock", "test_disk", "test_cdrom", "test_verbs", "test_failures", "test_examples",
+           "test_debug"]
 
 
 def tests():
