@@ -183,6 +183,38 @@ def test_gdb_breaks_steps_watches_and_detaches(host):
     alive(m, con)
 
 
+def test_gdb_on_the_interpreter(host):
+    m, con = booted(host, "--engine", "interpreter")
+    sync = symbols(con)["__x64_sys_sync"]
+    r = host.mobo("debug", "g", "disassemble", "--host", check=False)
+    check(r.returncode == 1 and "makes no host code" in r.stderr, r.stderr)
+    gdb = Gdb(host, f"break *{sync:#x}", "continue", "stepi", "printf \"then %#lx\\n\", $pc", "detach")
+    time.sleep(2)
+    con.send("sync; echo SYNCED-$((40+2))\n")
+    text = gdb.output()
+    then = re.search(r"then (0x[0-9a-f]+)\n", text)
+    check("Breakpoint 1, " in text and then and sync < int(then.group(1), 16) < sync + 16, text)
+    con.expect("SYNCED-42", 30)
+    alive(m, con)
+
+
+def test_host_code_beside_the_guests(host):
+    m, con = booted(host, "--engine", "translator")
+    con.send("while :; do :; done &\n")
+    hot = [b for b in host.json("debug", "g", "blocks")["blocks"] if b["host_address"]]
+    check(hot and hot[0]["count"] > 1000, hot)
+    time.sleep(1)  # it is translated anew, without counting
+    for b in hot[:5]:
+        lines = host.json("debug", "g", "disassemble", hex(b["address"]), "1", "--host",
+                          check=False).get("instructions")
+        if lines and lines[0].get("host"):
+            check(all(x["text"] and not x["text"].startswith("db ") for x in lines[0]["host"]), lines)
+            break
+    else:
+        raise Failure("no host code of the hottest blocks")
+    alive(m, con)
+
+
 def test_gdb_from_the_reset_vector(host):
     m = Machine(host, "g", *shell_options())
     host.mobo("start", "g", "--paused")

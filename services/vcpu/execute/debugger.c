@@ -2,6 +2,7 @@
 /* Breakpoints, watchpoints and single steps of a debugger outside of the guest: debugger.h. */
 #include "execute/debugger.h"
 
+#include "engine.h"
 #include "execute/execute.h"
 
 static void stop(struct vcpu *v, enum debug_stop why, uint64_t lin)
@@ -85,4 +86,21 @@ void debugger_step(struct vcpu *v, bool on)
 {
 	v->debug.step = on;
 	vcpu_update_req_mask(v);
+}
+
+unsigned debugger_hot_insert(struct mobo_engine_block *out, unsigned n, unsigned max,
+			     const struct mobo_engine_block *b)
+{
+	unsigned at = n;
+
+	while (at > 0 && out[at - 1].count < b->count) {
+		at--;
+	}
+	if (at == max) {
+		return n;
+	}
+	n = n < max ? n + 1 : n;
+	memmove(&out[at + 1], &out[at], (n - at - 1) * sizeof(*out));
+	out[at] = *b;
+	return n;
 }

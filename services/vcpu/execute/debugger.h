@@ -52,4 +52,10 @@ void debugger_changed(struct vcpu *v);
 /* Makes the next run end behind one instruction, or no longer. */
 void debugger_step(struct vcpu *v, bool on);
 
+/* Adds b to the n blocks of out[], of which the `max` with the highest counts stay. Their number.
+ */
+struct mobo_engine_block;
+unsigned debugger_hot_insert(struct mobo_engine_block *out, unsigned n, unsigned max,
+			     const struct mobo_engine_block *b);
+
 #endif

@@ -46,24 +46,6 @@ void trace_count(struct vcpu *v, bool on)
 	trace_flush_all(v);
 }
 
-/* Keeps out[] sorted, the `max` highest counts in it. */
-static unsigned hot_insert(struct mobo_engine_block *out, unsigned n, unsigned max,
-			   const struct mobo_engine_block *b)
-{
-	unsigned at = n;
-
-	while (at > 0 && out[at - 1].count < b->count) {
-		at--;
-	}
-	if (at == max) {
-		return n;
-	}
-	n = n < max ? n + 1 : n;
-	memmove(&out[at + 1], &out[at], (n - at - 1) * sizeof(*out));
-	out[at] = *b;
-	return n;
-}
-
 unsigned trace_hot(struct vcpu *v, struct mobo_engine_block *out, unsigned max)
 {
 	struct trace_walk w = {0};
@@ -72,13 +54,13 @@ unsigned trace_hot(struct vcpu *v, struct mobo_engine_block *out, unsigned max)
 
 	while ((t = trace_next(v->interp, &w))) {
 		if (t->insns[0].fn == count_entry && t->insns[0].imm) {
-			n = hot_insert(out, n, max,
-				       &(struct mobo_engine_block){
-					       .lin = (uint64_t)t->insns[0].disp,
-					       .gpa = t->gpa,
-					       .count = t->insns[0].imm,
-					       .guest_len = t->len,
-				       });
+			n = debugger_hot_insert(out, n, max,
+						&(struct mobo_engine_block){
+							.lin = (uint64_t)t->insns[0].disp,
+							.gpa = t->gpa,
+							.count = t->insns[0].imm,
+							.guest_len = t->len,
+						});
 		}
 	}
 	return n;

@@ -24,7 +24,8 @@ static bool debugger_watches_page(const struct vcpu *v, uint64_t lin, bool write
 	const struct debug_point *p = v->debug.points + v->debug.n_exec;
 
 	for (unsigned n = 0; n < v->debug.n_data; n++) {
-		if (point_watches(&p[n], write) && p[n].lin >> 12 <= lin >> 12 &&
+		/* For reads too there is no entry for writes: a read-modify-write would use it. */
+		if ((write || point_watches(&p[n], false)) && p[n].lin >> 12 <= lin >> 12 &&
 		    (p[n].lin + p[n].len - 1) >> 12 >= lin >> 12) {
 			return true;
 		}

@@ -163,5 +163,6 @@ const struct mobo_engine_ops mobo_engine_translator = {
 	.code_written = translator_code_written,
 	.code_protect = translator_code_protect,
 	.marks_lines = true,
+	.debug = &translator_debug,
 	.readds_code = true,
 };

@@ -64,6 +64,15 @@ static void instruction(struct generate *g, unsigned k)
 	}
 }
 
+/* Without touching flags. */
+static void count_entry(struct generate *g, struct block *b)
+{
+	emit_const(&g->e, RCX, (uint64_t)(uintptr_t)&b->count);
+	emit_load(&g->e, 8, RAX, rm_mem(RCX, 0));
+	emit_lea(&g->e, 8, RAX, rm_mem(RAX, 1));
+	emit_store(&g->e, 8, RAX, rm_mem(RCX, 0));
+}
+
 /* `next`: the block that is emitted next, or -1. */
 static void block(struct generate *g, unsigned n, int next)
 {
@@ -78,6 +87,9 @@ static void block(struct generate *g, unsigned n, int next)
 	g->in_host = b->live;
 	g->in_memory = false;
 	g->live = b->live;
+	if (g->v->debug.counting) {
+		count_entry(g, b);
+	}
 	if (b->loops) {
 		generate_poll(g, b->first);
 	}

@@ -3,6 +3,7 @@
  * Which instructions make up a region: from its first, along direct branches, within one page and
  * only where the interpreter has already been, so that code which is never reached costs nothing.
  */
+#include "execute/debugger.h"
 #include "execute/trace.h"
 #include "translate/emit.h"
 #include "translate/translate.h"
@@ -176,7 +177,7 @@ static bool decode_insn(struct draft *d, unsigned at)
 	unsigned k = d->n_insns;
 	struct insn *i = &d->insn[k];
 
-	if (k == REGION_INSNS || at >= PAGE ||
+	if (k == REGION_INSNS || at >= PAGE || debugger_may_break(d->v, d->gpa | at) ||
 	    insn_decode(i, d->code + at, PAGE - at, d->v->mode | d->v->interp->decode_mode) !=
 		    DECODE_OK) {
 		return false;

@@ -48,6 +48,7 @@ struct block {
 	uint32_t body;	     /* offsets into code memory: host EFLAGS hold the live flags */
 	uint32_t near, ext; /* ... vcpu.aflags holds them; ext checks the page first. 0: not made */
 	uint32_t links;	    /* exits of other regions that lead here: index + 1 of a list */
+	uint64_t count;	    /* entries, while vcpu.debug.counting */
 };
 
 /* Code of one guest-physical page, at one linear page, entered by any of its blocks. */
@@ -272,6 +273,9 @@ void flags_flow(struct region *r);
 bool generate(struct vcpu *v, struct region *r);
 /* Makes a block's `ext` and `near`. False: no room (translator.flush is set). */
 bool generate_entry(struct vcpu *v, struct region *r, struct block *b);
+
+/* -- debug.c -- */
+extern const struct mobo_engine_debug translator_debug;
 
 /* -- runtime.c: between translated code and C -- */
 
