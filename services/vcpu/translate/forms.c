@@ -237,7 +237,7 @@ static struct form simd(const struct insn *i, const struct simd_operands *o, uin
 	f.reg = o->reg == 'g' ? ROLE_RW : 0;
 	f.rm = i->mod == 3 ? (o->rm == 'g' ? ROLE_RW : 0)
 			   : (o->mem_read ? ROLE_R : 0) | (o->mem_write ? ROLE_W : 0);
-	if (i->mod != 3 && !f.rm) {
+	if (i->flags & INSN_MODRM && i->mod != 3 && !f.rm) {
 		return interpret;
 	}
 	if (o->vvvv == 'g') {

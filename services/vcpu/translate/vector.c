@@ -26,6 +26,18 @@ static uint64_t immediate(const struct generate *g, const struct insn *i)
 	return is4 && !g->long_mode ? i->imm & 0x7f : i->imm;
 }
 
+/* EMMS, VZEROUPPER, VZEROALL. */
+static void without_operands(struct emit *e, const struct insn *i)
+{
+	if (i->flags & INSN_VEX) {
+		emit8(e, 0xc5);
+		emit8(e, i->flags & INSN_VEX_L ? 0xfc : 0xf8);
+	} else {
+		emit8(e, 0x0f);
+	}
+	emit8(e, i->opcode);
+}
+
 static void simd(struct generate *g, unsigned k)
 {
 	const struct insn *i = &g->r->insn[k];
@@ -42,6 +54,10 @@ static void simd(struct generate *g, unsigned k)
 	unsigned reg = i->reg;
 	struct rm rm = rm_reg(i->rm);
 
+	if (!(i->flags & INSN_MODRM)) {
+		without_operands(&g->e, i);
+		return;
+	}
 	simd_operands(i, &o);
 	if (i->mod != 3) {
 		rm = generate_operand(g, k, f->rm_size, f->rm & ROLE_W);
