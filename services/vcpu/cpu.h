@@ -345,6 +345,7 @@ struct vcpu {
 	uint64_t event_result; /* RAX when it goes on */
 	uint64_t event_resume; /* where */
 	uint64_t event_scratch;
+	uint64_t tsc_from_host;	     /* what makes the guest's TSC of the host's, while it runs */
 	uint16_t event_flags;	     /* host EFLAGS, as aflags */
 	uint64_t group[VCPU_GROUPS]; /* host addresses: translate/groups.c */
 	bool event_avx;		     /* YMM registers hold guest state */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <x86intrin.h>
 
 #include "engine.h"
 #include "execute/execute.h"
@@ -178,7 +179,15 @@ unsigned board_n_cpus(struct board *b)
 
 uint64_t board_tsc(struct board *b)
 {
-	return b->tsc++;
+	return b->host_tsc ? __rdtsc() + b->tsc : b->tsc++;
+}
+
+bool board_tsc_offset(struct board *b, uint64_t *offset)
+{
+	if (b->host_tsc) {
+		*offset = b->tsc;
+	}
+	return b->host_tsc;
 }
 
 uint64_t board_tsc_hz(struct board *b)

@@ -29,7 +29,8 @@ struct board {
 	int irq; /* vector waiting for board_irq_ack(), or -1; raise with fake_board_raise() */
 	unsigned n_acks;
 	uint8_t cr8;
-	uint64_t tsc; /* grows by one per reading */
+	uint64_t tsc;  /* grows by one per reading */
+	bool host_tsc; /* ... or is the host's plus `tsc` */
 	uint64_t clock_ns;
 	unsigned n_clock_changes;
 	uint64_t wall_gpa, pair_gpa; /* as last asked for; pairs are had in RAM alone */

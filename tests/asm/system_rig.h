@@ -44,6 +44,7 @@ enum {
 };
 
 struct rig {
+	const struct mobo_engine_ops *engine;
 	struct board board;
 	struct vcpu *v;
 	struct insn insn;
@@ -155,6 +156,7 @@ static inline int rig_init(struct rig *r)
 	if (fake_board_init(&r->board, RIG_RAM)) {
 		return -1;
 	}
+	r->engine = fake_board_engine;
 	r->v = fake_board_add_vcpu(&r->board);
 	rig_poke64(r, RIG_PAGES, (RIG_PAGES + 0x1000) | 7);
 	rig_poke64(r, RIG_PAGES + 0x1000, (RIG_PAGES + 0x2000) | 7);
@@ -202,12 +204,13 @@ static inline struct outcome rig_run(struct rig *r, const void *code, unsigned l
 	memcpy(r->board.ram + RIG_INSN, code, len);
 	memcpy(r->board.ram + RIG_INSN + len, end, sizeof(end));
 	memset(r->board.ram + RIG_HANDLER, 0xf4, 256 * 16);
-	trace_flush_all(r->v);
+	r->engine->map_changed(r->v);
+	r->engine->code_written(r->v, 0, RIG_RAM);
 	r->v->rip = RIG_INSN;
 	r->v->insn = NULL;
 	r->v->halted = false;
 	r->v->wait_sipi = false;
-	if (mobo_engine_interpreter.run(r->v) != MOBO_EXIT_HALT) {
+	if (r->engine->run(r->v) != MOBO_EXIT_HALT) {
 		return (struct outcome){-2, 0};
 	}
 	o = rig_raised(r);

@@ -390,6 +390,7 @@ bool msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 static void tsc_write(struct vcpu *v, uint64_t offset)
 {
 	v->tsc_adjust += offset - v->tsc_offset;
+	v->tsc_from_host += offset - v->tsc_offset;
 	v->tsc_offset = offset;
 	board_clock_changed(v);
 }

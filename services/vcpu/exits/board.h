@@ -68,6 +68,11 @@ unsigned board_n_cpus(struct board *b);
 
 /* The guest's time-stamp counter, before vcpu.tsc_offset; frozen while the machine is paused. */
 uint64_t board_tsc(struct board *b);
+/*
+ * True: while vCPUs run it is the host's plus *offset, which does not change before they are
+ * parked. False, *offset untouched: it is something else.
+ */
+bool board_tsc_offset(struct board *b, uint64_t *offset);
 uint64_t board_tsc_hz(struct board *b);
 
 /*
@@ -93,7 +98,8 @@ bool board_clock_pair(struct vcpu *v, uint64_t gpa);
  *
  * An engine with marks_lines calls board_code_lines_add() for the bytes that it decoded, in a page
  * it has added. True: other processors may have stored there before the call without telling: read
- * them again, and drop what was decoded if they differ. Stores to other lines then are not reported.
+ * them again, and drop what was decoded if they differ. Stores to other lines then are not
+ * reported.
  */
 void board_code_page_add(struct vcpu *v, uint64_t gpa);
 bool board_code_lines_add(struct vcpu *v, uint64_t gpa, unsigned len);

@@ -80,6 +80,12 @@ uint64_t board_tsc(struct board *b)
 	return __rdtsc() + atomic_load_explicit(&b->tsc_offset, memory_order_relaxed);
 }
 
+bool board_tsc_offset(struct board *b, uint64_t *offset)
+{
+	*offset = atomic_load_explicit(&b->tsc_offset, memory_order_relaxed);
+	return true;
+}
+
 uint64_t board_tsc_hz(struct board *b)
 {
 	return b->tsc_hz;

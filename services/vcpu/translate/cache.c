@@ -146,7 +146,7 @@ uint32_t cache_key(const struct vcpu *v)
 	    (key & (MODE_SIZE | MODE_FLAT | MODE_SS32)) != (MODE_32 | MODE_FLAT | MODE_SS32)) {
 		return 0;
 	}
-	if (v->tlb == &v->tlbs[MMU_USER_ALIGN]) {
+	if (v->tlb == &v->tlbs[MMU_USER_ALIGN] || v->cpl == 1 || v->cpl == 2) {
 		return 0;
 	}
 	key |= v->tlb == &v->tlbs[MMU_SUPER_AC] ? KEY_AC : 0;

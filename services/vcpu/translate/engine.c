@@ -8,6 +8,7 @@
 #include "execute/run.h"
 #include "execute/simd.h"
 #include "execute/state.h"
+#include "exits/board.h"
 #include "translate/generate.h"
 
 enum { HOT = 16 };
@@ -116,6 +117,9 @@ static enum mobo_exit translator_run(struct vcpu *v)
 	enum mobo_exit exit;
 
 	runtime_set_running(v);
+	if (board_tsc_offset(v->board, &v->tsc_from_host)) {
+		v->tsc_from_host += v->tsc_offset;
+	}
 	simd_enter(v);
 	exit = run_loop(v);
 	simd_leave(v);

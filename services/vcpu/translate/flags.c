@@ -69,6 +69,8 @@ static struct flag_use map_1(const struct insn *i)
 	case 0x85:
 	case 0xa8:
 	case 0xa9: return (struct flag_use){0, ALL};
+	case 0x9c: return (struct flag_use){ALL, 0}; /* PUSHF */
+	case 0x9d: return (struct flag_use){0, ALL}; /* POPF */
 	case 0x9e: return (struct flag_use){0, SAHF};
 	case 0x9f: return (struct flag_use){SAHF, 0};
 	case 0xc0:

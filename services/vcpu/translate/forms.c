@@ -334,6 +334,10 @@ struct form form_of(struct vcpu *v, const struct insn *i, uint32_t key)
 	bool ends;
 
 	if (address_can(i, key) || (i->map == MAP_1 && i->opcode == 0x8d)) {
+		if (system_is_native(v, i, key)) {
+			return exists(v, i, &ends) ? kind(FORM_SYSTEM, 0)
+						   : (struct form){.kind = FORM_END};
+		}
 		if (i->map == MAP_1) {
 			f = (i->opcode & 0xf8) == 0xd8
 				    ? x87(i, key)

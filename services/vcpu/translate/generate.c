@@ -57,6 +57,7 @@ static void instruction(struct generate *g, unsigned k)
 	case FORM_END: interpret(g, k); return;
 	case FORM_SIMD:
 	case FORM_X87: generate_vector(g, k); break;
+	case FORM_SYSTEM: generate_system(g, k); return;
 	default: generate_integer(g, k); break;
 	}
 	if (g->r->use[k].touches) {

@@ -139,10 +139,11 @@ void generate_fall(struct generate *g, const struct block *b, unsigned k, int ne
 /* At the head of a loop, before its instruction k: looks for requests. */
 void generate_poll(struct generate *g, unsigned k);
 
-/* -- integer.c, vector.c -- */
+/* -- integer.c, vector.c, system.c -- */
 
 void generate_integer(struct generate *g, unsigned k);
 void generate_vector(struct generate *g, unsigned k);
+void generate_system(struct generate *g, unsigned k);
 
 /* -- generate.c -- */
 

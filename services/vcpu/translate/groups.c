@@ -111,6 +111,15 @@ static void stack(struct tracker *t, unsigned k)
 		fresh(t, i->rm);
 		break;
 	case FORM_RET: join(t, a, sp, 0, (unsigned)size, false); break;
+	case FORM_SYSTEM: /* PUSHF, POPF */
+		if (i->opcode == 0x9c) {
+			join(t, a, sp, -size, (unsigned)size, true);
+			sp->off -= size;
+		} else {
+			join(t, a, sp, 0, (unsigned)size, false);
+			sp->off += size;
+		}
+		break;
 	case FORM_LEAVE:
 		join(t, a, &t->reg[RBP], 0, (unsigned)size, false);
 		*sp = t->reg[RBP];
@@ -197,12 +206,29 @@ static void lea_writes(struct tracker *t, unsigned k)
 	}
 }
 
+/* Those that the interpreter may be asked for do not change what memory is where, or leave. */
+static void system_writes(struct tracker *t, unsigned k)
+{
+	const struct insn *i = &t->g->r->insn[k];
+
+	if (i->map == MAP_1 && (i->opcode == 0x9c || i->opcode == 0x9d)) {
+		stack(t, k);
+	} else if (i->map == MAP_0F && (i->opcode == 0x01 || i->opcode == 0x31)) {
+		fresh(t, RAX); /* RDTSC, RDTSCP */
+		fresh(t, RCX);
+		fresh(t, RDX);
+	} else if (i->mod == 3 && i->flags & INSN_MODRM) {
+		fresh(t, i->rm);
+	}
+}
+
 /* What instruction k does to registers. */
 static void writes(struct tracker *t, unsigned k)
 {
 	const struct insn *i = &t->g->r->insn[k];
 
 	switch (t->g->r->form[k].kind) {
+	case FORM_SYSTEM: system_writes(t, k); break;
 	case FORM_MODRM: modrm_writes(t, k); break;
 	case FORM_LEA: lea_writes(t, k); break;
 	case FORM_PUSH:

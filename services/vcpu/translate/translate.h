@@ -225,6 +225,7 @@ enum form_kind {
 	FORM_PUSH,
 	FORM_POP,
 	FORM_LEAVE,
+	FORM_SYSTEM, /* by system.c */
 	FORM_JCC,
 	FORM_LOOP,
 	FORM_JMP,
@@ -244,6 +245,11 @@ struct form {
 };
 
 struct form form_of(struct vcpu *v, const struct insn *i, uint32_t key);
+
+/* -- system.c -- */
+
+/* Is i, if it exists, one of FORM_SYSTEM? Its memory operand can be addressed. */
+bool system_is_native(struct vcpu *v, const struct insn *i, uint32_t key);
 
 static inline bool form_ends(const struct form *f)
 {

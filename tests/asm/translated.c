@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * System instructions as the translator makes code of them: each snippet runs from many random
+ * states on the interpreter and translated, and all of the machine must be the same afterwards.
+ * The interpreter's own tests say what is right. The seed is fixed.
+ */
+#include "system_rig.h"
+
+#include <x86intrin.h>
+
+#include "translate/translate.h"
+
+enum {
+	ROUNDS = 120,
+	DATA = 0x100000,    /* what RSI, RDI and RBX point near to */
+	USER_AT = 0x200000, /* all memory again, for ring 3 */
+	UNMAPPED = 0x600000,
+	IRQ = 0x41,
+};
+
+static struct rig rigs[2]; /* the interpreter's, the translator's */
+
+static uint64_t random_state = 0x9e3779b97f4a7c15;
+
+static uint64_t next_random(void)
+{
+	random_state ^= random_state << 13;
+	random_state ^= random_state >> 7;
+	random_state ^= random_state << 17;
+	return random_state * 0x2545f4914f6cdd1dull;
+}
+
+static int set_up(void **state)
+{
+	(void)state;
+	for (unsigned n = 0; n < 2; n++) {
+		fake_board_engine = n ? &mobo_engine_translator : &mobo_engine_interpreter;
+		if (rig_init(&rigs[n])) {
+			return -1;
+		}
+	}
+	rigs[1].v->translator->hot = 0;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	fake_board_finish(&rigs[0].board);
+	fake_board_finish(&rigs[1].board);
+	return 0;
+}
+
+/* -- one run -- */
+
+/* What a snippet is run with. */
+struct given {
+	unsigned cpl;
+	bool bits32;
+	uint64_t gpr[16], rflags, cr4, base[3]; /* FS, GS, the kernel's GS */
+	bool irq;
+};
+
+static uint64_t near(uint64_t at)
+{
+	uint64_t r = next_random();
+
+	/* Mostly plain, now and then over a page's end, or nowhere. */
+	return r % 16 == 0 ? UNMAPPED : r % 8 == 1 ? at + 4096 - (r >> 8) % 9 : at + (r >> 8) % 64;
+}
+
+static struct given random_state_of(unsigned cpl, bool bits32)
+{
+	static const uint32_t odd[] = {FL_DF, FL_NT, FL_ID, FL_AC, 1 << 12, 3 << 12};
+	uint64_t r = next_random(), user = cpl == 3 || (r >> 40) % 4 == 0 ? USER_AT : 0;
+	struct given s = {.cpl = cpl, .bits32 = bits32};
+
+	for (unsigned n = 0; n < 16; n++) {
+		s.gpr[n] = n & 1 ? next_random() : next_random() >> next_random() % 64;
+	}
+	s.gpr[RSI] = near(DATA + user);
+	s.gpr[RDI] = near(DATA + 0x4000 + user);
+	s.gpr[RBX] = near(DATA + 0x8000 + user);
+	s.gpr[RSP] = RIG_STACK + (cpl == 3 ? USER_AT : 0) + (r >> 48) % 8 * 4;
+	s.rflags = (r & (FL_ARITH | FL_IF)) | FL_1;
+	if ((r >> 16) % 4 == 0) {
+		s.rflags |= odd[(r >> 20) % 6];
+	}
+	s.cr4 = CR4_PAE | CR4_OSFXSR | (r & CR4_TSD) | (r >> 24 & 7 ? CR4_FSGSBASE : 0) |
+		((r >> 27) % 2 ? CR4_SMAP : 0);
+	s.base[0] = DATA + (next_random() % 256) * 8;
+	s.base[1] = DATA + (next_random() % 256) * 8;
+	s.base[2] = next_random() >> 20;
+	s.irq = (r >> 30) % 4 == 0;
+	return s;
+}
+
+static void enter(struct rig *r, const struct given *s)
+{
+	struct vcpu *v = r->v;
+
+	memset(r->board.ram + RIG_STACK - 0x2000, 0, 0x3000);
+	memset(r->board.ram + RIG_STACK0 - 0x1000, 0, 0x2000);
+	for (unsigned n = 0; n < 0xa000; n++) {
+		r->board.ram[DATA + n] = (uint8_t)(n * 37 + n / 256);
+	}
+	/* The first 2 MB are ring 0's, but for 32-bit code, which runs without paging. */
+	rig_poke64(r, RIG_PAGES + 0x2000, 0x83);
+	rig_poke64(r, RIG_PAGES + 0x2008, 0x87);
+	rig_tables(r, !s->bits32);
+	rig_enter(r, !s->bits32, s->cpl);
+	memcpy(v->gpr, s->gpr, sizeof(s->gpr));
+	v->cr4 = s->bits32 ? CR4_OSFXSR : s->cr4;
+	v->cr0 |= CR0_WP;
+	v->cr2 = 0;
+	v->kernel_gs_base = s->base[2];
+	if (!s->bits32) {
+		v->seg[SEG_FS].base = s->base[0];
+		v->seg[SEG_GS].base = s->base[1];
+	} else {
+		for (unsigned n = 0; n < 16; n++) {
+			v->gpr[n] = (uint32_t)v->gpr[n];
+		}
+	}
+	v->tsc_aux = 7;
+	v->star = (uint64_t)RIG_CODE64 << 32 | (uint64_t)(RIG_DATA + 3 * 8 - 8 + 3) << 48;
+	vcpu_set_rflags(v, s->rflags);
+	vcpu_update_mode(v);
+	atomic_store(&v->req, 0);
+	r->board.irq = -1;
+	if (s->irq) {
+		fake_board_raise(v, IRQ);
+	}
+}
+
+static struct outcome run(struct rig *r, const struct given *s, const void *code, unsigned len)
+{
+	struct vcpu *v = r->v;
+	enum mobo_exit exit;
+	struct outcome o;
+
+	enter(r, s);
+	memset(r->board.ram + RIG_HANDLER, 0xf4, 256 * 16);
+	memcpy(r->board.ram + RIG_INSN, code, len);
+	memcpy(r->board.ram + RIG_INSN + len, "\xcd\x40", 2); /* INT 40 */
+	r->engine->map_changed(v);
+	r->engine->code_written(v, RIG_INSN, 0x20000);
+	v->rip = RIG_INSN + (s->cpl == 3 && !s->bits32 ? USER_AT : 0);
+	v->insn = NULL;
+	v->halted = v->wait_sipi = false;
+	exit = r->engine->run(v);
+	o = rig_raised(r);
+	o.vector = exit == MOBO_EXIT_SHUTDOWN ? -3 : exit != MOBO_EXIT_HALT ? -2 : o.vector;
+	return o;
+}
+
+/* The snippet and round under test, for messages. */
+static unsigned snippet_number, round_number;
+
+static void same(const char *what, uint64_t expected, uint64_t val)
+{
+	if (expected != val) {
+		fail_msg("snippet %u, round %u: %s is %#llx, not %#llx", snippet_number,
+			 round_number, what, (unsigned long long)val, (unsigned long long)expected);
+	}
+}
+
+static void same_bytes(const char *what, const void *a_, const void *b_, unsigned len)
+{
+	const uint8_t *a = a_, *b = b_;
+
+	for (unsigned n = 0; n < len; n++) {
+		if (a[n] != b[n]) {
+			fail_msg("snippet %u, round %u: %s + %#x is %#x, not %#x", snippet_number,
+				 round_number, what, n, b[n], a[n]);
+		}
+	}
+}
+
+static void same_machine(const struct rig *a, const struct rig *b)
+{
+	static const char *const gpr[] = {"RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI",
+					  "R8",	 "R9",	"R10", "R11", "R12", "R13", "R14", "R15"};
+	const struct vcpu *v = a->v, *w = b->v;
+
+	for (unsigned n = 0; n < 16; n++) {
+		same(gpr[n], v->gpr[n], w->gpr[n]);
+	}
+	same("RIP", v->rip, w->rip);
+	same("RFLAGS", v->rflags, w->rflags);
+	same("req_mask", v->req_mask, w->req_mask);
+	same("CPL", v->cpl, w->cpl);
+	same("CR2", v->cr2, w->cr2);
+	same("the TLB context", (uint64_t)(v->tlb - v->tlbs), (uint64_t)(w->tlb - w->tlbs));
+	same("the kernel's GS base", v->kernel_gs_base, w->kernel_gs_base);
+	for (unsigned n = 0; n < N_SEG; n++) {
+		same("a segment's base in use", v->seg_base[n], w->seg_base[n]);
+		same("a segment's base", v->seg[n].base, w->seg[n].base);
+		same("a selector", v->seg[n].selector, w->seg[n].selector);
+	}
+	same("MXCSR", v->fx.mxcsr, w->fx.mxcsr);
+	same_bytes("XMM", v->fx.xmm, w->fx.xmm, sizeof(v->fx.xmm));
+	same_bytes("YMM", v->ymmh, w->ymmh, sizeof(v->ymmh));
+	same_bytes("stack", a->board.ram + RIG_STACK - 0x2000, b->board.ram + RIG_STACK - 0x2000,
+		   0x13000);
+	same_bytes("data", a->board.ram + DATA, b->board.ram + DATA, 0xa000);
+	same("interrupts", a->board.n_acks, b->board.n_acks);
+}
+
+static void compare(const struct given *s, const void *code, unsigned len)
+{
+	struct outcome o[2];
+
+	for (unsigned n = 0; n < 2; n++) {
+		o[n] = run(&rigs[n], s, code, len);
+	}
+	same("the outcome", (uint64_t)o[0].vector, (uint64_t)o[1].vector);
+	same("the error code", o[0].error, o[1].error);
+	same_machine(&rigs[0], &rigs[1]);
+}
+
+/* -- snippets -- */
+
+struct snippet {
+	const char *code;
+	unsigned len;
+};
+
+#define CODE(bytes)                      \
+	{                                \
+		bytes, sizeof(bytes) - 1 \
+	}
+
+static void compare_all(const struct snippet *s, unsigned n, unsigned cpl, bool bits32)
+{
+	for (unsigned k = 0; k < n; k++) {
+		for (unsigned round = 0; round < ROUNDS; round++) {
+			struct given given = random_state_of(cpl, bits32);
+
+			snippet_number = k;
+			round_number = round;
+			compare(&given, s[k].code, s[k].len);
+		}
+	}
+}
+
+#define COMPARE_ALL(table, cpl, bits32) \
+	compare_all(table, sizeof(table) / sizeof((table)[0]), cpl, bits32)
+
+/* Flags, before and behind which arithmetic flags matter. */
+static const struct snippet flag_snippets[] = {
+	CODE("\x9c\x58"),				  /* pushf; pop rax */
+	CODE("\x48\x01\xca\x9c\x9d\x73\x01\x90"),	  /* add; pushf; popf; jnc */
+	CODE("\x50\x9d\x9c"),				  /* push rax; popf; pushf */
+	CODE("\x52\x9d\x0f\x92\xc0"),			  /* push rdx; popf; setc al */
+	CODE("\x9c\x81\x34\x24\x00\x02\x00\x00\x9d\x90"), /* pushf; xor [rsp], IF; popf; nop */
+	CODE("\x9c\x81\x34\x24\x95\x08\x00\x00\x9d\x90"), /* the same with arithmetic flags */
+	CODE("\x9c\x81\x34\x24\x00\x00\x20\x00\x9d\x90"), /* ID */
+	CODE("\x48\x01\xca\xfc\x72\x01\x90"),		  /* add; cld; jc */
+	CODE("\x48\x01\xca\xfd\x72\x01\x90"),		  /* add; std; jc */
+};
+
+static const struct snippet interrupt_snippets[] = {
+	CODE("\xfa\x90\x90"),					  /* cli */
+	CODE("\x48\x01\xca\xfa\x72\x01\x90"),			  /* add; cli; jc */
+	CODE("\xfb\x90\x90\x90"),				  /* sti; nop; nop */
+	CODE("\x48\x01\xca\xfb\x72\x01\x90\x90"),		  /* add; sti; jc */
+	CODE("\xfb"),						  /* sti; int */
+	CODE("\xfb\xf4"),					  /* sti; hlt */
+	CODE("\xfb\xfa\x90"),					  /* sti; cli */
+	CODE("\xfb\xfb\x90\x90"),				  /* sti; sti */
+	CODE("\xfb\x8a\x06\x90"),				  /* sti; mov al, [rsi] */
+	CODE("\xfa\x90\xfb\xeb\x00\x90"),			  /* cli; nop; sti; jmp */
+	CODE("\x9c\xfa\x9d\x90\x90"),				  /* pushf; cli; popf */
+	CODE("\x9c\x58\xfa\xa9\x00\x02\x00\x00\x74\x01\xfb\x90"), /* as local_irq_restore() */
+};
+
+static const struct snippet kernel_snippets[] = {
+	CODE("\x0f\x01\xf8"), /* swapgs */
+	CODE("\x48\x01\xca\x0f\x01\xf8\x65\x48\x8b\x04\x25\0\0\0\0\x72\x01\x90"),
+	CODE("\x0f\x20\xc0\x0f\x20\xda\x41\x0f\x20\xe6\x0f\x20\xd1"), /* mov from CR0, 3, 4, 2 */
+};
+
+static const struct snippet plain_snippets[] = {
+	CODE("\x0f\xae\xe8\x0f\xae\xf0\x0f\xae\xf8"), /* fences */
+	CODE("\x8c\xd8\x66\x8c\xd1\x8c\xe2"),	      /* mov eax, ds; cx, ss; edx, fs */
+	CODE("\x8c\x1e"),			      /* mov [rsi], ds */
+};
+
+static const struct snippet long_snippets[] = {
+	CODE("\x48\x8c\xd8\x41\x8c\xd6\x66\x41\x8c\xee"), /* mov rax, ds; r14d, ss; r14w, gs */
+	CODE("\xf3\x48\x0f\xae\xc0\xf3\x41\x0f\xae\xce"), /* rdfsbase rax; rdgsbase r14d */
+	CODE("\xf3\x48\x0f\xae\xd0\xf3\x48\x0f\xae\xda"), /* wrfsbase rax; wrgsbase rdx */
+	CODE("\xf3\x0f\xae\xd0\xf3\x41\x0f\xae\xde\x64\x8a\x0c\x25\0\0\0\0"), /* 32 bits */
+};
+
+/* Of what was translated for the snippet that ran last: is nothing but INT 40 interpreted? */
+static bool was_native(unsigned len)
+{
+	const struct translator *x = rigs[1].v->translator;
+
+	for (unsigned n = 0; n < x->n_regions; n++) {
+		const struct region *r = x->regions[n];
+
+		for (unsigned k = 0; k < r->n_insns && !r->dead; k++) {
+			if (r->gpa + r->at[k] - RIG_INSN < len && r->form[k].kind <= FORM_END) {
+				return false;
+			}
+		}
+	}
+	return true;
+}
+
+static void all_native(const struct snippet *s, unsigned n, unsigned cpl)
+{
+	for (unsigned k = 0; k < n; k++) {
+		struct given given = random_state_of(cpl, false);
+
+		given.irq = false;
+		given.rflags = FL_1;
+		run(&rigs[1], &given, s[k].code, s[k].len);
+		snippet_number = k;
+		same("native", true, was_native(s[k].len));
+	}
+}
+
+#define ALL_NATIVE(table, cpl) all_native(table, sizeof(table) / sizeof((table)[0]), cpl)
+
+static void flags_are_the_interpreters(void **state)
+{
+	(void)state;
+	ALL_NATIVE(flag_snippets, 0);
+	ALL_NATIVE(flag_snippets, 3);
+	COMPARE_ALL(flag_snippets, 0, false);
+	COMPARE_ALL(flag_snippets, 3, false);
+	COMPARE_ALL(flag_snippets, 0, true);
+	COMPARE_ALL(flag_snippets, 3, true);
+}
+
+static void interrupts_come_where_the_interpreter_takes_them(void **state)
+{
+	(void)state;
+	COMPARE_ALL(interrupt_snippets, 0, false);
+	COMPARE_ALL(interrupt_snippets, 3, false);
+	COMPARE_ALL(interrupt_snippets, 0, true);
+	COMPARE_ALL(interrupt_snippets, 3, true);
+}
+
+static void registers_are_the_interpreters(void **state)
+{
+	(void)state;
+	ALL_NATIVE(kernel_snippets, 0);
+	ALL_NATIVE(plain_snippets, 3);
+	ALL_NATIVE(long_snippets, 3);
+	COMPARE_ALL(kernel_snippets, 0, false);
+	COMPARE_ALL(kernel_snippets, 3, false);
+	COMPARE_ALL(plain_snippets, 0, false);
+	COMPARE_ALL(plain_snippets, 3, false);
+	COMPARE_ALL(plain_snippets, 0, true);
+	COMPARE_ALL(long_snippets, 0, false);
+	COMPARE_ALL(long_snippets, 3, false);
+}
+
+/* The TSC is read natively: it lies between the host's before and after, plus the offset. */
+static void tsc_is_the_hosts_plus_offsets(void **state)
+{
+	static const char *const code[] = {"\x0f\x31", "\x0f\x01\xf9"};
+	struct rig *r = &rigs[1];
+
+	(void)state;
+	r->board.host_tsc = true;
+	r->board.tsc = 1ull << 50;
+	for (unsigned n = 0; n < 4; n++) {
+		struct given s = random_state_of(n & 2 ? 3 : 0, false);
+		uint64_t before = __rdtsc(), after, tsc;
+		struct outcome o;
+
+		s.irq = false;
+		s.cr4 &= ~(uint64_t)CR4_TSD;
+		r->v->tsc_offset = 12345;
+		o = run(r, &s, code[n & 1], 2 + (n & 1));
+		after = __rdtsc();
+		tsc = (uint32_t)r->v->gpr[RAX] | r->v->gpr[RDX] << 32;
+		assert_int_equal(o.vector, 0x40);
+		assert_in_range(tsc, before + (1ull << 50) + 12345, after + (1ull << 50) + 12345);
+		if (n & 1) {
+			assert_int_equal(r->v->gpr[RCX], 7);
+		}
+		s.cr4 |= CR4_TSD;
+		o = run(r, &s, code[n & 1], 2 + (n & 1));
+		assert_int_equal(o.vector, n & 2 ? VEC_GP : 0x40);
+	}
+	r->v->tsc_offset = 0;
+	r->board.host_tsc = false;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(flags_are_the_interpreters),
+		cmocka_unit_test(interrupts_come_where_the_interpreter_takes_them),
+		cmocka_unit_test(registers_are_the_interpreters),
+		cmocka_unit_test(tsc_is_the_hosts_plus_offsets),
+	};
+
+	return cmocka_run_group_tests(tests, set_up, tear_down);
+}
