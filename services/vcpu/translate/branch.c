@@ -132,6 +132,7 @@ static void ret(struct generate *g, unsigned k)
 	const struct insn *i = &g->r->insn[k];
 	unsigned size = g->stack_size;
 
+	generate_spoil_flags(g);
 	emit_load(&g->e, size, RAX, generate_stack(g, k, 0, false));
 	generate_move_stack(g, (int)size + (i->opcode == 0xc2 ? (uint16_t)i->imm : 0));
 	jump_rax(g, k);
