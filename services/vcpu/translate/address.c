@@ -142,6 +142,7 @@ static struct rm lead(struct generate *g, unsigned k, const struct access *a)
 				    .write = a->group->write,
 				    .insn = k});
 	emit_store(&g->e, 8, RAX, group_slot(g, a));
+	g->r->leads[k] = true;
 	return rm_mem(RAX, a->at - a->group->lo);
 }
 

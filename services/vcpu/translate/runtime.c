@@ -222,6 +222,9 @@ static const uint8_t *interpret(struct vcpu *v, struct region *r, unsigned k, co
 	    cache_key(v) != r->key) {
 		return go_on(v);
 	}
+	if (r->leads[k]) { /* a check that others rely on may not have been made */
+		return go_on(v);
+	}
 	v->event_flags = v->aflags;
 	return after;
 }

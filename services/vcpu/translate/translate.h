@@ -68,6 +68,7 @@ struct region {
 	struct flag_use *use;
 	uint16_t *at;	  /* offset of each in the page */
 	uint32_t *after;  /* offset into code memory of what follows each */
+	uint8_t *leads;	  /* its check is also that of others: see groups.c */
 	uint8_t *in_host; /* host EFLAGS hold flags that are needed when its operation runs */
 	struct block *block;
 };
