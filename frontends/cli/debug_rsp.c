@@ -14,6 +14,9 @@ enum { INTERRUPT = 3 };
 
 static void put(struct rsp *r, const void *data, size_t n)
 {
+	if (n == 0) {
+		return;
+	}
 	if (r->n_out + n > r->out_size) {
 		r->out_size = 2 * (r->n_out + n);
 		r->out = realloc(r->out, r->out_size);
@@ -25,8 +28,10 @@ static void put(struct rsp *r, const void *data, size_t n)
 
 void rsp_sent(struct rsp *r, size_t n)
 {
-	memmove(r->out, r->out + n, r->n_out - n);
 	r->n_out -= n;
+	if (r->n_out) {
+		memmove(r->out, r->out + n, r->n_out);
+	}
 }
 
 /* Frames `n` bytes: $content#checksum. */

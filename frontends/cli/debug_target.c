@@ -78,6 +78,7 @@ static const struct row *find(unsigned n, bool avx, unsigned *index)
 		}
 		n -= rows[i].n;
 	}
+	*index = 0;
 	return NULL;
 }
 
@@ -192,6 +193,7 @@ void rsp_reg_get(const struct rsp_regs *regs, unsigned n, uint8_t *to)
 	const struct row *row = find(n, true, &i);
 	uint32_t val;
 
+	MOBO_ASSERT(row);
 	if (row->place == FPU) {
 		val = fpu_get(regs->xsave, i);
 		memcpy(to, &val, sizeof(val));
@@ -204,8 +206,10 @@ bool rsp_reg_set(struct rsp_regs *regs, unsigned n, const uint8_t *from)
 {
 	unsigned i;
 	const struct row *row = find(n, true, &i);
-	uint8_t *to = place_of(regs, row->place, i);
+	uint8_t *to;
 
+	MOBO_ASSERT(row);
+	to = place_of(regs, row->place, i);
 	if (row->place == SELECTOR || row->place == SYSTEM) {
 		return memcmp(to, from, row->bits / 8) == 0;
 	}

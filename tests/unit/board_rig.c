@@ -70,6 +70,13 @@ static void op_code_protect(struct vcpu *v, uint64_t gpa)
 	rig_log[v->index].last_protected = gpa;
 }
 
+static void op_step(struct vcpu *v, bool on)
+{
+	v->debug.step = on;
+}
+
+static const struct mobo_engine_debug rig_debug = {.step = op_step};
+
 static const struct mobo_engine_ops rig_ops = {
 	.name = "rig",
 	.vcpu_init = op_vcpu_init,
@@ -83,6 +90,7 @@ static const struct mobo_engine_ops rig_ops = {
 	.code_written = op_code_written,
 	.code_protect = op_code_protect,
 	.readds_code = true,
+	.debug = &rig_debug,
 	.marks_lines = true,
 };
 

@@ -3,6 +3,7 @@
  * The board with its vCPU threads and a device that answers: parking, start-up, round trips,
  * shoot-downs, timers. Suite `device`.
  */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -428,6 +429,115 @@ static void code_is_protected_elsewhere_when_add_returns(void **state)
 	assert_true(rig_log[1].last_protected == 0x9000);
 }
 
+/* -- Debuggers -- */
+
+static _Atomic int break_on; /* this CPU meets a breakpoint */
+static _Atomic unsigned n_stops[CPUS];
+
+/* A guest whose every run is an instruction when a debugger steps it. */
+static enum mobo_exit debugged(struct vcpu *v)
+{
+	n_runs[v->index]++;
+	while (hold && !wanted(v) && !v->debug.step && break_on != (int)v->index) {
+		__builtin_ia32_pause();
+	}
+	if (wanted(v) || !(v->debug.step || break_on == (int)v->index)) {
+		return MOBO_EXIT_REQUEST;
+	}
+	v->debug.step = false;
+	break_on = -1;
+	n_stops[v->index]++;
+	vcpu_request(v, REQ_DEBUG);
+	return MOBO_EXIT_DEBUG;
+}
+
+static void breakpoint_of_one_cpu_parks_all_until_run(void **state)
+{
+	unsigned n;
+
+	break_on = -1;
+	rig_run = debugged;
+	board_run(rig.b);
+	start_all();
+	break_on = 1;
+	EVENTUALLY(board_parked(rig.b));
+	assert_int_equal(rig.b->debug_stops, 1 << 1);
+	assert_int_equal(rig.b->debug_untold, 1 << 1);
+	n = n_runs[2];
+	nap(20000);
+	assert_int_equal(n_runs[2], n);
+	board_run(rig.b);
+	EVENTUALLY(n_runs[2] > n);
+	assert_int_equal(rig.b->debug_stops, 0);
+}
+
+static void step_runs_one_cpu_of_a_parked_machine(void **state)
+{
+	unsigned n[CPUS];
+	uint64_t tsc;
+
+	break_on = -1;
+	memset(n_stops, 0, sizeof(n_stops));
+	rig_run = debugged;
+	board_run(rig.b);
+	start_all();
+	assert_int_equal(board_step(rig.b, 0, true), -EBUSY);
+	assert_int_equal(board_step(rig.b, CPUS, true), -EINVAL);
+	board_pause(rig.b);
+	EVENTUALLY(board_parked(rig.b));
+	memcpy(n, n_runs, sizeof(n));
+	tsc = board_tsc(rig.b);
+	for (unsigned i = 1; i <= 3; i++) {
+		assert_int_equal(board_step(rig.b, 1, true), 0);
+		EVENTUALLY(board_parked(rig.b));
+		assert_int_equal(rig.b->debug_stops, 1 << 1);
+		assert_int_equal(n_stops[1], i);
+	}
+	assert_int_equal(n_runs[0], n[0]);
+	assert_int_equal(n_runs[2], n[2]);
+	assert_true(board_tsc(rig.b) == tsc);
+	assert_int_equal(board_step(rig.b, 0, false), 0);
+	nap(20000);
+	assert_int_equal(n_runs[0], n[0]); /* not before all run */
+	board_run(rig.b);
+	EVENTUALLY(board_parked(rig.b));
+	assert_int_equal(rig.b->debug_stops, 1);
+}
+
+static void step_of_a_cpu_that_cannot_run_is_refused_or_waits(void **state)
+{
+	struct vcpu *v = rig.b->cpu[0].v;
+
+	break_on = -1;
+	rig_run = debugged;
+	EVENTUALLY(board_parked(rig.b));
+	assert_int_equal(board_step(rig.b, 1, true), -EAGAIN); /* it waits for SIPI */
+	v->halted = true;
+	assert_int_equal(board_step(rig.b, 0, true), -EAGAIN);
+	assert_int_equal(board_step(rig.b, 0, false), 0);
+	board_run(rig.b);
+	EVENTUALLY(v->debug.step); /* it sleeps with that */
+	board_pause(rig.b);
+	EVENTUALLY(board_parked(rig.b));
+	assert_false(v->debug.step); /* a pause ends it */
+	assert_int_equal(rig.b->debug_stops, 0);
+}
+
+static void nothing_steps_within_an_access(void **state)
+{
+	claims_region(&c, PIO, 0x300, 8, SYNC);
+	assert_int_equal(rig_attach(&rig, &c.attach, 0, &err), 0);
+	rig_run = read_port;
+	board_run(rig.b);
+	nap(20000);
+	board_pause(rig.b);
+	EVENTUALLY(board_parked(rig.b));
+	assert_int_equal(board_step(rig.b, 0, true), -EAGAIN);
+	assert_int_equal(board_step(rig.b, 0, false), -EAGAIN);
+	rig_run = spin;
+	board_reset(rig.b);
+}
+
 int main(void)
 {
 #define T1(name) cmocka_unit_test_setup_teardown(name, setup_one, teardown)
@@ -447,6 +557,10 @@ int main(void)
 		T1(detaching_ends_the_wait),
 		T(everyone_shoots_at_everyone_without_deadlock),
 		T(code_is_protected_elsewhere_when_add_returns),
+		T(breakpoint_of_one_cpu_parks_all_until_run),
+		T(step_runs_one_cpu_of_a_parked_machine),
+		T(step_of_a_cpu_that_cannot_run_is_refused_or_waits),
+		T1(nothing_steps_within_an_access),
 	};
 #undef T
 #undef T1

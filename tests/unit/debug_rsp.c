@@ -135,7 +135,9 @@ static const char *sent(void)
 	static char text[65536];
 
 	assert_true(rsp.n_out < sizeof(text));
-	memcpy(text, rsp.out, rsp.n_out);
+	if (rsp.n_out) {
+		memcpy(text, rsp.out, rsp.n_out);
+	}
 	text[rsp.n_out] = '\0';
 	rsp_sent(&rsp, rsp.n_out);
 	return text;
