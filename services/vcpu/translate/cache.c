@@ -247,8 +247,13 @@ static struct entry **entry_bucket(struct translator *x, uint64_t gpa, uint32_t 
 	return &x->entries[h >> 40 & (ENTRY_HASH - 1)];
 }
 
+static void add_start(struct code_pages *page, unsigned at)
+{
+	page->starts[at >> 10] |= 1ull << (at >> 4 & 63);
+}
+
 /* Makes the region's blocks known by their addresses. */
-static bool add_entries(struct translator *x, struct region *r)
+static bool add_entries(struct translator *x, struct code_pages *page, struct region *r)
 {
 	struct entry *e = cache_alloc(x, r->n_blocks * sizeof(*e));
 
@@ -257,8 +262,10 @@ static bool add_entries(struct translator *x, struct region *r)
 		struct entry **bucket = entry_bucket(x, r->gpa | b->at, r->key);
 
 		if (b->n) {
-			e[n] = (struct entry){*bucket, r, b};
+			e[n] = (struct entry){*bucket, r->lin | b->at, r->gpa | b->at, r,
+					      b,       r->key};
 			*bucket = &e[n];
+			add_start(page, b->at);
 		}
 	}
 	return e;
@@ -305,7 +312,7 @@ bool cache_insert(struct vcpu *v, struct region *r)
 	r->page_next = page->regions;
 	page->regions = r;
 	page->lines |= r->lines;
-	return r->plain || add_entries(x, r);
+	return r->plain || add_entries(x, page, r);
 }
 
 static struct found *found_slot(struct translator *x, uint64_t lin, uint32_t key)
@@ -319,16 +326,23 @@ static struct entry *find_entry(struct translator *x, uint64_t lin, uint64_t gpa
 {
 	struct entry *e = *entry_bucket(x, gpa, key);
 
-	while (e && ((e->region->gpa | e->block->at) != gpa || e->region->key != key ||
-		     e->region->lin != (lin & ~(uint64_t)(PAGE - 1)))) {
+	while (e && (e->gpa != gpa || e->lin != lin || e->key != key)) {
 		e = e->next;
 	}
 	return e;
 }
 
+/* May an entry begin there? Code that never did is asked for often. */
+static bool may_have(struct translator *x, uint64_t gpa)
+{
+	const struct code_pages *page = find_page(x, gpa & ~(uint64_t)(PAGE - 1));
+
+	return page && page->starts[gpa >> 10 & 3] >> (gpa >> 4 & 63) & 1;
+}
+
 bool cache_has(struct translator *x, uint64_t lin, uint64_t gpa, uint32_t key)
 {
-	return find_entry(x, lin, gpa, key);
+	return may_have(x, gpa) && find_entry(x, lin, gpa, key);
 }
 
 const struct found *cache_lookup(struct vcpu *v, uint32_t key)
@@ -336,13 +350,17 @@ const struct found *cache_lookup(struct vcpu *v, uint32_t key)
 	struct translator *x = v->translator;
 	uint64_t lin = v->seg_base[SEG_CS] + v->rip, gpa;
 	unsigned slot = tlb_slot(lin);
-	struct found *f = found_slot(x, lin, key);
+	struct found *f;
 	struct entry *e;
 
 	if ((lin ^ v->tlb->e[slot].x) >= PAGE) {
 		return NULL;
 	}
 	gpa = v->tlb->x_gpa[slot] | (lin & (PAGE - 1));
+	if (!may_have(x, gpa)) {
+		return NULL;
+	}
+	f = found_slot(x, lin, key);
 	if (f->lin != lin + 1 || f->gpa != gpa || f->key != key) {
 		e = find_entry(x, lin, gpa, key);
 		if (!e || (!e->block->ext && !generate_entry(v, e->region, e->block))) {
@@ -494,6 +512,7 @@ static void invalidate_page(struct vcpu *v, struct code_pages *page, uint64_t li
 		return;
 	}
 	page->lines = 0;
+	memset(page->starts, 0, sizeof(page->starts));
 	while (*p) {
 		struct region *r = *p;
 
@@ -502,6 +521,9 @@ static void invalidate_page(struct vcpu *v, struct code_pages *page, uint64_t li
 			kill(v, r);
 		} else {
 			page->lines |= r->lines;
+			for (unsigned n = 0; n < r->n_blocks; n++) {
+				add_start(page, r->block[n].at);
+			}
 			p = &r->page_next;
 		}
 	}

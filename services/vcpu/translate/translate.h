@@ -107,8 +107,10 @@ struct exit_link {
 /* A block by which its region is entered. */
 struct entry {
 	struct entry *next;
+	uint64_t lin, gpa; /* of its first byte */
 	struct region *region;
 	struct block *block;
+	uint32_t key;
 };
 
 /* A block found by its address: the last one of a bucket. */
@@ -129,6 +131,7 @@ struct page_map {
 struct code_pages {
 	struct code_pages *next;
 	uint64_t gpa;
+	uint64_t starts[4]; /* which 16 bytes entries begin in, at least */
 	uint64_t lines;
 	const uint8_t *host; /* its bytes */
 	struct region *regions;
