@@ -281,6 +281,31 @@ static const struct snippet kernel_snippets[] = {
 	CODE("\x0f\x20\xc0\x0f\x20\xda\x41\x0f\x20\xe6\x0f\x20\xd1"), /* mov from CR0, 3, 4, 2 */
 };
 
+/* With user pages at RSI and the like now and then. */
+static const struct snippet access_snippets[] = {
+	CODE("\x0f\x01\xcb\x8a\x06\x0f\x01\xca\x8a\x06"), /* stac; mov al, [rsi]; clac; mov */
+	CODE("\x0f\x01\xca\x88\x07\x0f\x01\xcb\x88\x07"), /* clac; mov [rdi], al; stac; mov */
+	CODE("\x48\x01\xca\x0f\x01\xcb\x72\x03\x0f\x01\xca\x8a\x06"), /* add; stac; jc */
+	CODE("\x0f\x01\xcb\x9c\xfa\x9d\x0f\x01\xca\x9c"), /* stac; pushf; cli; popf; clac */
+	CODE("\x0f\x01\xcb\x0f\x01\xcb\x0f\x01\xca\x0f\x01\xca\x88\x07"),
+};
+
+static const struct snippet string_snippets[] = {
+	CODE("\xa4"),			  /* movsb */
+	CODE("\xa5\xa5\xaa\xab\xac\xad"), /* movsd; movsd; stosb; stosd; lodsb; lodsd */
+	CODE("\x66\xa5\x66\xab\x66\xad"), /* words */
+	CODE("\x01\xca\xa4\x72\x01\x90"), /* add edx, ecx; movsb; jc */
+	CODE("\x81\xe2\xff\x0f\x00\x00\x0f\xa3\x13\x0f\xab\x13\x0f\xb3\x53\x04"), /* bt.. [rbx] */
+	CODE("\x66\x0f\xbb\x13"), /* btc word [rbx], dx: 16-bit signed offset */
+	CODE("\x01\xca\x81\xe2\xff\x07\x00\x00\x39\xc8\xf0\x0f\xab\x13\x9c"), /* lock bts */
+};
+
+static const struct snippet long_string_snippets[] = {
+	CODE("\x48\xa5\x48\xab\x48\xad"),			  /* quadwords */
+	CODE("\x48\x0f\xbf\xd2\x48\x0f\xa3\x13\x48\x0f\xb3\x13"), /* movsx rdx, dx; bt; btr */
+	CODE("\x4d\x0f\xbf\xf6\x4c\x0f\xbb\x33"), /* movsx r14, r14w; btc [rbx], r14 */
+};
+
 static const struct snippet plain_snippets[] = {
 	CODE("\x0f\xae\xe8\x0f\xae\xf0\x0f\xae\xf8"), /* fences */
 	CODE("\x8c\xd8\x66\x8c\xd1\x8c\xe2"),	      /* mov eax, ds; cx, ss; edx, fs */
@@ -361,6 +386,27 @@ static void registers_are_the_interpreters(void **state)
 	COMPARE_ALL(long_snippets, 3, false);
 }
 
+static void user_pages_are_reached_between_stac_and_clac(void **state)
+{
+	(void)state;
+	ALL_NATIVE(access_snippets, 0);
+	COMPARE_ALL(access_snippets, 0, false);
+	COMPARE_ALL(access_snippets, 3, false);
+	COMPARE_ALL(access_snippets, 0, true);
+}
+
+static void strings_are_the_interpreters(void **state)
+{
+	(void)state;
+	ALL_NATIVE(string_snippets, 3);
+	ALL_NATIVE(long_string_snippets, 0);
+	COMPARE_ALL(string_snippets, 0, false);
+	COMPARE_ALL(string_snippets, 3, false);
+	COMPARE_ALL(string_snippets, 3, true);
+	COMPARE_ALL(long_string_snippets, 0, false);
+	COMPARE_ALL(long_string_snippets, 3, false);
+}
+
 /* The TSC is read natively: it lies between the host's before and after, plus the offset. */
 static void tsc_is_the_hosts_plus_offsets(void **state)
 {
@@ -400,6 +446,8 @@ int main(void)
 		cmocka_unit_test(flags_are_the_interpreters),
 		cmocka_unit_test(interrupts_come_where_the_interpreter_takes_them),
 		cmocka_unit_test(registers_are_the_interpreters),
+		cmocka_unit_test(user_pages_are_reached_between_stac_and_clac),
+		cmocka_unit_test(strings_are_the_interpreters),
 		cmocka_unit_test(tsc_is_the_hosts_plus_offsets),
 	};
 

@@ -86,7 +86,7 @@ static void check_slot(struct generate *g, struct stub s)
 	generate_stub(g, s);
 }
 
-static void check(struct generate *g, unsigned k, unsigned size, bool write)
+void generate_check(struct generate *g, unsigned k, unsigned size, bool write)
 {
 	check_slot(g, (struct stub){.kind = write ? SITE_WRITE : SITE_READ,
 				    .size = size,
@@ -195,7 +195,7 @@ struct rm generate_operand(struct generate *g, unsigned k, unsigned size, bool w
 		emit_alu(&g->e, 0x03, 8, RAX,
 			 rm_mem(RSP, (int32_t)(offsetof(struct vcpu, seg_base) + i->seg * 8)));
 	}
-	check(g, k, size, write);
+	generate_check(g, k, size, write);
 	return with_flags(g, k, rm_mem(RAX, 0));
 }
 
@@ -219,7 +219,7 @@ struct rm generate_stack(struct generate *g, unsigned k, int disp, bool write)
 	if (is_grouped(a)) {
 		return lead(g, k, a);
 	}
-	check(g, k, g->stack_size, write);
+	generate_check(g, k, g->stack_size, write);
 	return rm_mem(RAX, 0);
 }
 

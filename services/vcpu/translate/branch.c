@@ -37,12 +37,13 @@ static bool new_exit(struct translator *x, struct exit_link exit, uint32_t *inde
 }
 
 /* A direct branch to RIP `target` outside of the region, on a condition or always (cc < 0). */
-static void to_exit(struct generate *g, unsigned k, uint64_t target, int cc)
+static void to_exit_key(struct generate *g, unsigned k, uint64_t target, int cc, uint32_t key)
 {
 	uint32_t exit;
 
 	if (!new_exit(g->x,
-		      (struct exit_link){.target = target, .region = g->x->n_regions, .insn = k},
+		      (struct exit_link){
+			      .target = target, .key = key, .region = g->x->n_regions, .insn = k},
 		      &exit)) {
 		g->e.full = true;
 		return;
@@ -53,6 +54,11 @@ static void to_exit(struct generate *g, unsigned k, uint64_t target, int cc)
 				       .exit = exit,
 				       .from = cc < 0 ? emit_jmp(&g->e)
 						      : emit_jcc(&g->e, (unsigned)cc)});
+}
+
+static void to_exit(struct generate *g, unsigned k, uint64_t target, int cc)
+{
+	to_exit_key(g, k, target, cc, g->r->key);
 }
 
 static uint64_t branch_target(const struct generate *g, unsigned k)
@@ -185,6 +191,22 @@ static void loop(struct generate *g, const struct block *b, unsigned k, int next
 	}
 }
 
+/* STAC and CLAC that change the TLB's context. Keeps flags. */
+static void context(struct generate *g, unsigned k)
+{
+	uint32_t key = g->r->key ^ KEY_AC;
+	bool on = key & KEY_AC;
+	size_t tlb = offsetof(struct vcpu, tlbs) +
+		     (on ? MMU_SUPER_AC : MMU_SUPER) * sizeof(struct mmu_tlb);
+
+	emit_load(&g->e, 4, RAX, VCPU_FIELD(rflags));
+	emit_lea(&g->e, 4, RAX, rm_mem(RAX, on ? FL_AC : -FL_AC));
+	emit_store(&g->e, 4, RAX, VCPU_FIELD(rflags));
+	emit_lea(&g->e, 8, RAX, rm_mem(RSP, (int32_t)tlb));
+	emit_store(&g->e, 8, RAX, VCPU_FIELD(tlb));
+	to_exit_key(g, k, generate_next_rip(g, k), -1, key);
+}
+
 void generate_branch(struct generate *g, const struct block *b, unsigned k, int next)
 {
 	switch (g->r->form[k].kind) {
@@ -213,6 +235,7 @@ void generate_branch(struct generate *g, const struct block *b, unsigned k, int 
 		load_target(g, k, RAX);
 		jump_rax(g, k);
 		break;
+	case FORM_CONTEXT: context(g, k); break;
 	default: ret(g, k); break;
 	}
 }

@@ -150,6 +150,7 @@ uint32_t cache_key(const struct vcpu *v)
 		return 0;
 	}
 	key |= v->tlb == &v->tlbs[MMU_SUPER_AC] ? KEY_AC : 0;
+	key |= !(key & MODE_USER) && v->cr4 & CR4_SMAP ? KEY_SMAP : 0;
 	if (!(v->cr0 & (CR0_EM | CR0_TS))) {
 		bool sse = (v->fx.mxcsr & MXCSR_ALL_MASKED) == MXCSR_ALL_MASKED;
 
@@ -414,11 +415,12 @@ void cache_link(struct translator *x, uint32_t exit, const struct found *to)
 	struct exit_link *e = &x->exits[exit];
 	const struct region *from = x->regions[e->region];
 	struct block *block = to->block;
-	bool same_page = from->lin == to->region->lin && from->gpa == to->region->gpa;
+	bool same_page = from->lin == to->region->lin && from->gpa == to->region->gpa &&
+			 from->key == to->key;
 	bool forward = block->at > from->at[e->insn];
 	const uint8_t *host = x->code + (same_page && forward ? to->near : to->ext);
 
-	if (from->dead || e->linked || from->key != to->key) {
+	if (from->dead || e->linked || e->key != to->key) {
 		return;
 	}
 	if (e->saved && block->live) {

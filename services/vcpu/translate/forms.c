@@ -75,6 +75,22 @@ static struct form group_5(const struct insn *i, bool wide)
 	return interpret;
 }
 
+/* One element of MOVS, STOS, LODS. */
+static struct form string(const struct insn *i, bool long_mode)
+{
+	if (i->addrsize != (long_mode ? 8 : 4) ||
+	    i->flags & (INSN_REP | INSN_REPNE | INSN_SEG_CHECK) || i->seg >= SEG_FS) {
+		return interpret;
+	}
+	return kind(FORM_STRING, 0);
+}
+
+/* The stack's segment has faults of its own far from the operand's address. */
+static struct form bit_string(const struct insn *i)
+{
+	return i->seg == SEG_SS ? interpret : kind(FORM_BIT_STRING, 0);
+}
+
 /* `wide`: the operand has the size of the stack and of RIP. */
 static struct form map_1(const struct insn *i, bool wide, bool long_mode)
 {
@@ -112,6 +128,9 @@ static struct form map_1(const struct insn *i, bool wide, bool long_mode)
 	case 0x99: return kind(FORM_EXTEND_DX, i->opsize);
 	case 0x9e: return kind(FORM_SAHF, 0);
 	case 0x9f: return kind(FORM_LAHF, 0);
+	case 0xa4:
+	case 0xa5:
+	case 0xaa ... 0xad: return string(i, long_mode);
 	case 0xa8:
 	case 0xa9: return (struct form){FORM_AX_IMM, ROLE_R, 0, byte ? 1 : i->opsize, 0};
 	case 0xb0 ... 0xb7: return kind(FORM_MOV_IMM, 1);
@@ -153,10 +172,10 @@ static struct form map_0f(struct vcpu *v, const struct insn *i, bool wide)
 	case 0x40 ... 0x4f: return modrm(i, ROLE_RW, ROLE_R, false);
 	case 0x80 ... 0x8f: return wide ? kind(FORM_JCC, 0) : interpret;
 	case 0x90 ... 0x9f: return modrm(i, 0, ROLE_W, true);
-	case 0xa3: return i->mod == 3 ? modrm(i, ROLE_R, ROLE_R, false) : interpret;
+	case 0xa3: return i->mod == 3 ? modrm(i, ROLE_R, ROLE_R, false) : bit_string(i);
 	case 0xab:
 	case 0xb3:
-	case 0xbb: return i->mod == 3 ? modrm(i, ROLE_R, ROLE_RW, false) : interpret;
+	case 0xbb: return i->mod == 3 ? modrm(i, ROLE_R, ROLE_RW, false) : bit_string(i);
 	case 0xba: return modrm(i, 0, (i->reg & 7) == 4 ? ROLE_R : ROLE_RW, false);
 	case 0xa4:
 	case 0xac: return modrm(i, ROLE_R, ROLE_RW, false);
@@ -228,9 +247,11 @@ static struct form vex_gpr(const struct insn *i)
 
 static struct form simd(const struct insn *i, const struct simd_operands *o, uint32_t key)
 {
-	struct form f = {.kind = FORM_SIMD};
+	bool compare_strings = i->map == MAP_0F3A && i->opcode >= 0x60 && i->opcode <= 0x63;
+	struct form f = {.kind = compare_strings ? FORM_COMPARE_STRINGS : FORM_SIMD};
 
-	if (!o->copy || (o->avx ? !(key & KEY_AVX) : !o->mmx && !(key & KEY_SSE)) ||
+	if ((!o->copy && !compare_strings) ||
+	    (o->avx ? !(key & KEY_AVX) : !o->mmx && !(key & KEY_SSE)) ||
 	    (o->mmx && !(key & KEY_X87)) || (o->mmx && !(key & KEY_SSE))) {
 		return interpret;
 	}
@@ -334,9 +355,9 @@ struct form form_of(struct vcpu *v, const struct insn *i, uint32_t key)
 	bool ends;
 
 	if (address_can(i, key) || (i->map == MAP_1 && i->opcode == 0x8d)) {
-		if (system_is_native(v, i, key)) {
-			return exists(v, i, &ends) ? kind(FORM_SYSTEM, 0)
-						   : (struct form){.kind = FORM_END};
+		f.kind = system_form(v, i, key);
+		if (f.kind != FORM_INTERPRET) {
+			return exists(v, i, &ends) ? f : (struct form){.kind = FORM_END};
 		}
 		if (i->map == MAP_1) {
 			f = (i->opcode & 0xf8) == 0xd8

@@ -11,6 +11,22 @@ void generate_stub(struct generate *g, struct stub s)
 	g->stub[g->n_stubs++] = s;
 }
 
+void generate_unlikely(struct generate *g, unsigned k, unsigned cc)
+{
+	generate_stub(g, (struct stub){.kind = SITE_INTERPRET,
+				       .insn = k,
+				       .from = emit_jcc(&g->e, cc)});
+}
+
+void generate_rejoin(struct generate *g, unsigned first)
+{
+	for (unsigned n = first; n < g->n_stubs; n++) {
+		if (g->stub[n].kind == SITE_INTERPRET) {
+			g->stub[n].back = g->e.p;
+		}
+	}
+}
+
 void generate_event(struct translator *x, struct emit *e, struct site site)
 {
 	emit8(e, 0xe8);
@@ -56,8 +72,11 @@ static void instruction(struct generate *g, unsigned k)
 	case FORM_INTERPRET:
 	case FORM_END: interpret(g, k); return;
 	case FORM_SIMD:
+	case FORM_COMPARE_STRINGS:
 	case FORM_X87: generate_vector(g, k); break;
 	case FORM_SYSTEM: generate_system(g, k); return;
+	case FORM_STRING: generate_string(g, k); break;
+	case FORM_BIT_STRING: generate_bit_string(g, k); break;
 	default: generate_integer(g, k); break;
 	}
 	if (g->r->use[k].touches) {

@@ -119,6 +119,8 @@ struct rm generate_source(unsigned guest);
  * or RCX and a displacement. Flags are where its operation wants them. Spoils RAX and RCX.
  */
 struct rm generate_operand(struct generate *g, unsigned k, unsigned size, bool write);
+/* The check alone, of the linear address in RAX, which becomes the host's. Spoils RCX, flags. */
+void generate_check(struct generate *g, unsigned k, unsigned size, bool write);
 /* Host register `to` := the operand's offset, 4 or 8 bytes of it. Keeps flags; spoils RAX, RCX. */
 void generate_offset_of(struct generate *g, unsigned k, unsigned to, unsigned size);
 /* The same of a stack operand at guest RSP (for LEAVE: RBP) + disp. Flags are not restored. */
@@ -139,15 +141,24 @@ void generate_fall(struct generate *g, const struct block *b, unsigned k, int ne
 /* At the head of a loop, before its instruction k: looks for requests. */
 void generate_poll(struct generate *g, unsigned k);
 
-/* -- integer.c, vector.c, system.c -- */
+/* -- integer.c, vector.c, system.c, string.c -- */
 
 void generate_integer(struct generate *g, unsigned k);
 void generate_vector(struct generate *g, unsigned k);
 void generate_system(struct generate *g, unsigned k);
+void generate_string(struct generate *g, unsigned k);
+void generate_bit_string(struct generate *g, unsigned k);
 
 /* -- generate.c -- */
 
 void generate_stub(struct generate *g, struct stub s);
+/*
+ * If the condition holds, instruction k is interpreted; nothing of it has happened, and the flags
+ * are in memory. generate_rejoin(), behind its code, says where those go on; `first`: the number of
+ * stubs before it.
+ */
+void generate_unlikely(struct generate *g, unsigned k, unsigned cc);
+void generate_rejoin(struct generate *g, unsigned first);
 /* Calls runtime_event(), which goes on behind the site, elsewhere, or not at all. */
 void generate_event(struct translator *x, struct emit *e, struct site site);
 /* The address, as an offset into code memory, of the next byte. */

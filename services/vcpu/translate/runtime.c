@@ -267,7 +267,7 @@ static const uint8_t *leave_by(struct vcpu *v, uint32_t exit)
 	if (vcpu_must_stop(v) || x->flush) {
 		return NULL;
 	}
-	f = cache_lookup(v, x->regions[x->exits[exit].region]->key);
+	f = cache_lookup(v, x->exits[exit].key);
 	if (!f) {
 		return NULL;
 	}

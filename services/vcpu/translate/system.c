@@ -65,35 +65,32 @@ static bool native_1(const struct insn *i, uint32_t key, bool wide)
 	return false;
 }
 
-bool system_is_native(struct vcpu *v, const struct insn *i, uint32_t key)
+/* STAC, CLAC: with SMAP they decide which accesses are right. */
+static enum form_kind alignment_check(const struct insn *i, uint32_t key)
 {
-	bool wide = i->opsize == ((key & MODE_SIZE) == MODE_64 ? 8 : 4);
-
-	if (i->flags & INSN_VEX) {
-		return false;
+	if (key & MODE_USER) {
+		return FORM_INTERPRET;
 	}
-	return i->map == MAP_1 ? native_1(i, key, wide) : i->map == MAP_0F && native_0f(v, i, key);
+	return key & KEY_SMAP && (i->modrm == 0xcb) != !!(key & KEY_AC) ? FORM_CONTEXT
+									: FORM_SYSTEM;
+}
+
+enum form_kind system_form(struct vcpu *v, const struct insn *i, uint32_t key)
+{
+	bool wide = i->opsize == ((key & MODE_SIZE) == MODE_64 ? 8 : 4), native;
+
+	if (i->flags & INSN_VEX || i->map > MAP_0F) {
+		return FORM_INTERPRET;
+	}
+	if (i->map == MAP_0F && i->opcode == 0x01 && is_register(i) &&
+	    (i->modrm == 0xca || i->modrm == 0xcb)) {
+		return alignment_check(i, key);
+	}
+	native = i->map == MAP_1 ? native_1(i, key, wide) : native_0f(v, i, key);
+	return native ? FORM_SYSTEM : FORM_INTERPRET;
 }
 
 /* -- how -- */
-
-/* If the condition holds, the instruction is interpreted; nothing of it has happened. */
-static void unlikely(struct generate *g, unsigned k, unsigned cc)
-{
-	generate_stub(g, (struct stub){.kind = SITE_INTERPRET,
-				       .insn = k,
-				       .from = emit_jcc(&g->e, cc)});
-}
-
-/* Where those that were interpreted go on; `first`: the number of stubs before the instruction. */
-static void rejoin(struct generate *g, unsigned first)
-{
-	for (unsigned n = first; n < g->n_stubs; n++) {
-		if (g->stub[n].kind == SITE_INTERPRET) {
-			g->stub[n].back = g->e.p;
-		}
-	}
-}
 
 enum { CC_NZ = 5 };
 
@@ -166,15 +163,16 @@ static void sti(struct generate *g, unsigned k)
 		return;
 	}
 	requests(g);
-	unlikely(g, k, CC_NZ);
+	generate_unlikely(g, k, CC_NZ);
 	emit_alu_imm(&g->e, ALU_OR, 4, VCPU_FIELD(rflags), FL_IF);
 	emit_alu_imm(&g->e, ALU_OR, 4, VCPU_FIELD(req_mask), REQ_IRQ);
 }
 
-static void direction(struct generate *g, bool down)
+static void set_flag(struct generate *g, uint32_t flag, bool on)
 {
 	generate_spoil_flags(g);
-	emit_alu_imm(&g->e, down ? ALU_OR : ALU_AND, 4, VCPU_FIELD(rflags), down ? FL_DF : ~FL_DF);
+	emit_alu_imm(&g->e, on ? ALU_OR : ALU_AND, 4, VCPU_FIELD(rflags),
+		     (int32_t)(on ? flag : ~flag));
 }
 
 /* The flags are in memory: it reads them. */
@@ -223,7 +221,7 @@ static void put_interrupt_flag(struct generate *g, unsigned k)
 	emit8(e, 0);
 	same = e->p;
 	requests(g);
-	unlikely(g, k, CC_NZ);
+	generate_unlikely(g, k, CC_NZ);
 	emit_alu_imm(e, ALU_XOR, 4, VCPU_FIELD(rflags), FL_IF);
 	emit_alu_imm(e, ALU_XOR, 4, VCPU_FIELD(req_mask), REQ_IRQ);
 	if (!e->full) {
@@ -244,7 +242,7 @@ static void popf(struct generate *g, unsigned k)
 	emit_alu(e, 0x33, 4, RAX, VCPU_FIELD(rflags));
 	emit8(e, 0xa9); /* test $rare, %eax */
 	emit32(e, rare);
-	unlikely(g, k, CC_NZ);
+	generate_unlikely(g, k, CC_NZ);
 	if (!user) {
 		put_interrupt_flag(g, k);
 	}
@@ -321,7 +319,7 @@ static void segment_base(struct generate *g, unsigned k)
 
 	generate_spoil_flags(g);
 	test_field(g, VCPU_FIELD(cr4), CR4_FSGSBASE);
-	unlikely(g, k, 4);
+	generate_unlikely(g, k, 4);
 	if ((i->reg & 7) < 2) {
 		emit_load(e, 8, RAX, base_field(seg));
 		put_result(g, i->rm, size);
@@ -335,7 +333,7 @@ static void segment_base(struct generate *g, unsigned k)
 		emit_alu(e, 0xc1, 8, 7, rm_reg(RCX)); /* sar $16, %rcx */
 		emit8(e, 16);
 		emit_alu(e, 0x3b, 8, RCX, rm_reg(RAX));
-		unlikely(g, k, CC_NZ);
+		generate_unlikely(g, k, CC_NZ);
 	}
 	put_base(g, seg, RAX);
 }
@@ -350,7 +348,7 @@ static void read_tsc(struct generate *g, unsigned k)
 	generate_spoil_flags(g);
 	if (g->r->key & MODE_USER) {
 		test_field(g, VCPU_FIELD(cr4), CR4_TSD);
-		unlikely(g, k, CC_NZ);
+		generate_unlikely(g, k, CC_NZ);
 	}
 	if (with_aux) {
 		emit_bytes(e, "\x0f\xae\xe8", 3); /* lfence: RDTSCP waits for loads before it */
@@ -385,10 +383,11 @@ static void generate_0f(struct generate *g, unsigned k)
 
 	switch (i->opcode) {
 	case 0x01:
-		if (i->modrm == 0xf8) {
-			swapgs(g);
-		} else {
-			read_tsc(g, k);
+		switch (i->modrm) {
+		case 0xca:
+		case 0xcb: set_flag(g, FL_AC, i->modrm & 1); break;
+		case 0xf8: swapgs(g); break;
+		default: read_tsc(g, k); break;
 		}
 		break;
 	case 0x20: move_from_control(g, k); break;
@@ -414,8 +413,8 @@ void generate_system(struct generate *g, unsigned k)
 			break;
 		case 0xfa: cli(g); break;
 		case 0xfb: sti(g, k); break;
-		default: direction(g, i->opcode & 1); break;
+		default: set_flag(g, FL_DF, i->opcode & 1); break;
 		}
 	}
-	rejoin(g, stubs);
+	generate_rejoin(g, stubs);
 }

@@ -27,6 +27,7 @@ enum {
 	KEY_X87 = 1 << 10, /* x87 and MMX instructions raise neither #NM nor #MF */
 	KEY_SSE = 1 << 11,
 	KEY_AVX = 1 << 12,
+	KEY_SMAP = 1 << 13, /* supervisor code for which EFLAGS.AC decides KEY_AC */
 };
 
 /* Guest flags as a set of FL_*; all six. */
@@ -96,6 +97,7 @@ struct site {
 /* A direct branch out of a region. */
 struct exit_link {
 	uint64_t target; /* RIP */
+	uint32_t key;	 /* there */
 	uint32_t region, insn;
 	uint32_t branch;     /* code offset of the displacement that skips the saving of flags */
 	uint32_t saved;	     /* ... of the jump behind it */
@@ -229,7 +231,10 @@ enum form_kind {
 	FORM_PUSH,
 	FORM_POP,
 	FORM_LEAVE,
-	FORM_SYSTEM, /* by system.c */
+	FORM_SYSTEM,	 /* by system.c */
+	FORM_STRING,	 /* one element */
+	FORM_BIT_STRING, /* in memory, the bit by register */
+	FORM_COMPARE_STRINGS,
 	FORM_JCC,
 	FORM_LOOP,
 	FORM_JMP,
@@ -237,6 +242,7 @@ enum form_kind {
 	FORM_JMP_RM,
 	FORM_CALL_RM,
 	FORM_RET,
+	FORM_CONTEXT, /* STAC, CLAC: goes on under another key */
 };
 
 enum { ROLE_R = 1, ROLE_W = 2, ROLE_RW = 3 };
@@ -252,8 +258,8 @@ struct form form_of(struct vcpu *v, const struct insn *i, uint32_t key);
 
 /* -- system.c -- */
 
-/* Is i, if it exists, one of FORM_SYSTEM? Its memory operand can be addressed. */
-bool system_is_native(struct vcpu *v, const struct insn *i, uint32_t key);
+/* What i is, if it exists and its memory operand can be addressed; else FORM_INTERPRET. */
+enum form_kind system_form(struct vcpu *v, const struct insn *i, uint32_t key);
 
 static inline bool form_ends(const struct form *f)
 {

@@ -89,6 +89,35 @@ static void simd(struct generate *g, unsigned k)
 	}
 }
 
+/* PCMPESTRM, PCMPESTRI, PCMPISTRM, PCMPISTRI: lengths in rAX and rDX, an index to ECX. */
+static void compare_strings(struct generate *g, unsigned k)
+{
+	const struct insn *i = &g->r->insn[k];
+	bool explicit = !(i->opcode & 2);
+	struct op op = {.prefix = 0x66,
+			.map = i->map,
+			.opcode = i->opcode,
+			.w = i->flags & INSN_REX_W,
+			.vex = i->flags & INSN_VEX};
+	struct rm rm = rm_reg(i->rm);
+
+	if (i->mod != 3) {
+		rm = generate_operand(g, k, 16, false);
+		if (explicit) {
+			emit_mov(&g->e, SCRATCH, rm.reg);
+			rm.reg = SCRATCH;
+		}
+	}
+	if (explicit) {
+		generate_copy(g, RAX, RAX);
+	}
+	emit_op(&g->e, op, i->reg, rm);
+	emit8(&g->e, (uint8_t)i->imm);
+	if (i->opcode & 1) {
+		generate_copy_back(g, RCX, RCX);
+	}
+}
+
 static void x87(struct generate *g, unsigned k)
 {
 	const struct insn *i = &g->r->insn[k];
@@ -110,6 +139,8 @@ void generate_vector(struct generate *g, unsigned k)
 {
 	if (g->r->form[k].kind == FORM_X87) {
 		x87(g, k);
+	} else if (g->r->form[k].kind == FORM_COMPARE_STRINGS) {
+		compare_strings(g, k);
 	} else {
 		simd(g, k);
 	}
