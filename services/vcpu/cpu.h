@@ -256,6 +256,15 @@ struct mmu_walk_entry {
 
 enum { MMU_WALKS = 128, MMU_RAM_RUNS = 3 };
 
+/* Who wants to hear of accesses that the TLB does not answer: the translator's lock-step. */
+struct vcpu;
+struct mmu_trace {
+	/* Before bytes of RAM are stored to; before an access to something else. */
+	void (*store)(struct vcpu *v, uint64_t lin, uint8_t *host, unsigned len);
+	void (*io)(struct vcpu *v);
+	bool hold; /* fill no w tags */
+};
+
 /* The MMU's own: what it caches beside the TLB, and what it knows of the TLB's slots. */
 struct mmu_cache {
 	struct mmu_set *local; /* of the current PCID: one of pcid[] */
@@ -270,6 +279,7 @@ struct mmu_cache {
 	uint64_t walk_gen_global, last_gen; /* never 0 */
 	uint64_t last_left;
 	struct mmu_walk_entry walk[MMU_WALKS];
+	struct mmu_trace *trace; /* or NULL */
 	struct {
 		uint64_t gpa, len;
 		uint8_t *host;

@@ -18,6 +18,7 @@ struct options {
 	uint64_t seed, n_programs;
 	unsigned seconds, max_reports;
 	int kind; /* -1: all */
+	bool verify;
 };
 
 struct rig {
@@ -115,13 +116,10 @@ static void shorten(struct rig *rig, struct bl_program *p)
 static bool parse_options(int argc, char **argv, struct options *o)
 {
 	static const struct option longs[] = {
-		{"seed", 1, NULL, 's'},
-		{"seconds", 1, NULL, 't'},
-		{"programs", 1, NULL, 'n'},
-		{"one", 1, NULL, 'o'},
-		{"kind", 1, NULL, 'k'},
-		{"reports", 1, NULL, 'r'},
-		{0},
+		{"seed", 1, NULL, 's'},	    {"seconds", 1, NULL, 't'},
+		{"programs", 1, NULL, 'n'}, {"one", 1, NULL, 'o'},
+		{"kind", 1, NULL, 'k'},	    {"reports", 1, NULL, 'r'},
+		{"verify", 0, NULL, 'v'},   {0},
 	};
 	int c;
 
@@ -133,6 +131,7 @@ static bool parse_options(int argc, char **argv, struct options *o)
 		case 'n': o->n_programs = strtoull(optarg, NULL, 0); break;
 		case 'k': o->kind = (int)strtol(optarg, NULL, 0) % BL_KINDS; break;
 		case 'r': o->max_reports = (unsigned)strtoul(optarg, NULL, 0); break;
+		case 'v': o->verify = true; break;
 		case 'o':
 			o->seed = strtoull(optarg, NULL, 0);
 			o->n_programs = 1;
@@ -161,13 +160,13 @@ int main(int argc, char **argv)
 
 	if (!parse_options(argc, argv, &o)) {
 		fprintf(stderr, "usage: fuzz_blocks [--seed N] [--seconds S] [--programs N] "
-				"[--one SEED] [--kind 0..2] [--reports N]\n");
+				"[--one SEED] [--kind 0..2] [--reports N] [--verify]\n");
 		return 2;
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	rig.a = bl_guest_create(&mobo_engine_interpreter);
 	rig.b = bl_guest_create(&mobo_engine_translator);
-	if (!rig.a || !rig.b) {
+	if (!rig.a || !rig.b || (o.verify && !bl_guest_verify(rig.b))) {
 		perror("fuzz_blocks");
 		return 77;
 	}

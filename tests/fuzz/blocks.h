@@ -130,6 +130,8 @@ struct bl_stop {
 };
 
 struct bl_guest *bl_guest_create(const struct mobo_engine_ops *engine);
+/* The translator's: every block is compared with the interpreter by itself. */
+bool bl_guest_verify(struct bl_guest *g);
 void bl_guest_destroy(struct bl_guest *g);
 void bl_guest_load(struct bl_guest *g, const struct bl_program *p);
 void bl_guest_start(struct bl_guest *g, const struct bl_program *p, unsigned run);

@@ -106,7 +106,7 @@ static void allow_data(struct vcpu *v, uint64_t lin, enum mmu_ctx ctx, const str
 	p->tag_r = p->r != NULL && !watch_r;
 	stores = p->w != NULL && p->w == p->r && !watch_w && w->dirty &&
 		 mmu_walk_permits(v, w, MMU_W, ctx);
-	p->tag_w = stores && !p->code;
+	p->tag_w = stores && !p->code && !(v->mmu.trace && v->mmu.trace->hold);
 	p->store_code = stores && p->code;
 }
 
@@ -261,6 +261,22 @@ static void check_alignment(struct vcpu *v, uint64_t lin, unsigned size, enum mm
 	}
 }
 
+/* Tells of an access to one page, before it is made. */
+static void note(struct vcpu *v, uint64_t lin, const struct tlb_page *p, unsigned len, bool write)
+{
+	const struct mmu_trace *trace = v->mmu.trace;
+	uint8_t *host = write ? p->w : p->r;
+
+	if (__builtin_expect(trace == NULL, 1)) {
+		return;
+	}
+	if (host == NULL) {
+		trace->io(v);
+	} else if (write) {
+		trace->store(v, lin, host + (lin & 0xfff), len);
+	}
+}
+
 /* Both pages of a crossing access are translated before the first byte moves. */
 static void access_bytes(struct vcpu *v, uint64_t lin, void *rbuf, const void *wbuf, unsigned len,
 			 enum mmu_ctx ctx)
@@ -279,6 +295,10 @@ static void access_bytes(struct vcpu *v, uint64_t lin, void *rbuf, const void *w
 	}
 	if (p[0].watched || (first < len && p[1].watched)) {
 		watch_access(v, lin, len, wbuf != NULL);
+	}
+	note(v, lin, &p[0], first, wbuf != NULL);
+	if (first < len) {
+		note(v, next_page(v, lin), &p[1], len - first, wbuf != NULL);
 	}
 	if (wbuf != NULL) {
 		page_write(v, &p[0], off, wbuf, first);
@@ -311,6 +331,7 @@ static uint64_t read_ctx(struct vcpu *v, uint64_t lin, unsigned size, enum mmu_c
 	if (p.watched) {
 		watch_access(v, lin, size, false);
 	}
+	note(v, lin, &p, size, false);
 	return page_read_whole(v, &p, lin & 0xfff, size);
 }
 
@@ -322,6 +343,9 @@ static void write_ctx(struct vcpu *v, uint64_t lin, unsigned size, uint64_t val,
 	if (code_store(v, lin, size, ctx, &gpa)) {
 		const struct tlb_entry *e = &v->tlbs[ctx].e[tlb_slot(lin)];
 
+		if (v->mmu.trace) {
+			v->mmu.trace->store(v, lin, (uint8_t *)(e->page + (lin & 0xfff)), size);
+		}
 		store_whole((uint8_t *)(e->page + (lin & 0xfff)), size, val);
 		board_code_written(v, gpa, size);
 		return;
@@ -339,6 +363,7 @@ static void write_ctx(struct vcpu *v, uint64_t lin, unsigned size, uint64_t val,
 	if (p.watched) {
 		watch_access(v, lin, size, true);
 	}
+	note(v, lin, &p, size, true);
 	page_write_whole(v, &p, lin & 0xfff, size, val);
 }
 

@@ -82,6 +82,7 @@ void cache_finish(struct vcpu *v)
 	struct translator *x = v->translator;
 
 	if (x) {
+		free(x->verify);
 		munmap(x->code + x->to_exec, x->code_size);
 		munmap(x->code, x->code_size);
 		munmap(x->arena, x->arena_size);

@@ -10,6 +10,7 @@
 #include "execute/state.h"
 #include "exits/board.h"
 #include "translate/generate.h"
+#include "translate/verify.h"
 
 enum { HOT = 16 };
 
@@ -67,11 +68,31 @@ static const struct found *translate(struct vcpu *v, uint32_t key)
 	return r && generate(v, r) ? cache_lookup(v, key) : NULL;
 }
 
+static void run_verified(struct vcpu *v)
+{
+	uint32_t key = cache_key(v);
+	const struct found *f = key ? cache_lookup(v, key) : NULL;
+
+	if (!f && key && !trace_find(v, false)->crosses) {
+		f = translate(v, key);
+	}
+	if (f) {
+		verify_run(v, f);
+	} else {
+		verify_interpret(v);
+	}
+}
+
 static void run_some(struct vcpu *v)
 {
 	uint32_t key = cache_key(v);
 	const struct found *f;
 	struct trace *t;
+
+	if (v->translator->verify) {
+		run_verified(v);
+		return;
+	}
 
 	f = key ? cache_lookup(v, key) : NULL;
 	if (!f) {

@@ -210,6 +210,21 @@ static flag_set live_at_end(const struct region *r, const struct block *b)
 	return live;
 }
 
+flag_set flags_before(const struct region *r, unsigned k)
+{
+	const struct block *b = r->block;
+	flag_set live;
+
+	while (k < b->first || k >= (unsigned)b->first + b->n) {
+		b++;
+	}
+	live = live_at_end(r, b);
+	for (unsigned n = b->first + b->n; n-- > k;) {
+		live = (live & ~r->use[n].writes) | r->use[n].reads;
+	}
+	return live;
+}
+
 void flags_flow(struct region *r)
 {
 	bool changed = true;

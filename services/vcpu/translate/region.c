@@ -7,6 +7,7 @@
 #include "execute/trace.h"
 #include "translate/emit.h"
 #include "translate/translate.h"
+#include "translate/verify.h"
 
 enum { PAGE = 4096 };
 
@@ -123,6 +124,9 @@ static int branch_block(struct draft *d, unsigned k)
 {
 	unsigned at;
 
+	if (d->v->translator->verify) {
+		return -1;
+	}
 	if (!target_in_page(d, k, &at) || (find_block(d, at) < 0 && !was_reached(d, at))) {
 		return -1;
 	}
@@ -151,7 +155,7 @@ static void end_block(struct draft *d, unsigned k)
 	case FORM_JCC:
 	case FORM_LOOP:
 		taken = branch_block(d, k);
-		fall = next < PAGE ? get_block(d, next) : -1;
+		fall = next < PAGE && !d->v->translator->verify ? get_block(d, next) : -1;
 		leaves = taken < 0 || fall < 0;
 		break;
 	case FORM_JMP:
@@ -160,7 +164,7 @@ static void end_block(struct draft *d, unsigned k)
 		break;
 	case FORM_CALL:
 	case FORM_CALL_RM:
-		if (next < PAGE && was_reached(d, next)) {
+		if (next < PAGE && !d->v->translator->verify && was_reached(d, next)) {
 			get_block(d, next); /* returns enter it */
 		}
 		break;
@@ -184,6 +188,9 @@ static bool decode_insn(struct draft *d, unsigned at)
 	}
 	d->at[k] = at;
 	d->form[k] = form_of(d->v, i, d->key);
+	if (d->v->translator->verify && verify_cuts(&d->form[k])) {
+		return false;
+	}
 	d->use[k] = flags_of(i);
 	if (d->form[k].kind <= FORM_END) {
 		d->use[k] = (struct flag_use){.reads = FL_ARITH, .touches = true};

@@ -19,6 +19,7 @@
 #include "execute/simd.h"
 #include "execute/simd_operands.h"
 #include "translate/generate.h"
+#include "translate/verify.h"
 
 /* -- code -- */
 
@@ -185,7 +186,8 @@ static const uint8_t *go_on(struct vcpu *v)
 	const struct found *f;
 	uint32_t key;
 
-	if (v->stepping || v->shadow || v->translator->flush || vcpu_must_stop(v)) {
+	if (v->stepping || v->shadow || v->translator->flush || v->translator->verify ||
+	    vcpu_must_stop(v)) {
 		return NULL;
 	}
 	key = cache_key(v);
@@ -221,6 +223,9 @@ static const uint8_t *interpret(struct vcpu *v, struct region *r, unsigned k, co
 	if (r->dead || x->flush || v->shadow || v->stepping || r->form[k].kind == FORM_END ||
 	    cache_key(v) != r->key) {
 		return go_on(v);
+	}
+	if (x->verify && verify_ends(v, v->rip)) {
+		return NULL;
 	}
 	if (r->leads[k]) { /* a check that others rely on may not have been made */
 		return go_on(v);
@@ -264,7 +269,7 @@ static const uint8_t *leave_by(struct vcpu *v, uint32_t exit)
 	const struct found *f;
 
 	v->rip = x->exits[exit].target;
-	if (vcpu_must_stop(v) || x->flush) {
+	if (vcpu_must_stop(v) || x->flush || x->verify) {
 		return NULL;
 	}
 	f = cache_lookup(v, x->exits[exit].key);
@@ -315,9 +320,14 @@ static const uint8_t *indirect(struct vcpu *v, struct region *from, unsigned k)
 	v->rip = v->event_arg;
 	if ((v->mode & MODE_SIZE) == MODE_64 && !is_canonical(v->rip)) {
 		undo(v, from, k);
+		if (x->verify) {
+			verify_forget_store(v);
+			v->rip = from->lin | from->at[k];
+			return NULL;
+		}
 		return interpret(v, from, k, NULL);
 	}
-	if (vcpu_must_stop(v) || x->flush) {
+	if (vcpu_must_stop(v) || x->flush || x->verify) {
 		return NULL;
 	}
 	f = cache_lookup(v, from->key);
@@ -341,6 +351,10 @@ const uint8_t *runtime_event(struct vcpu *v, const struct site *site)
 		return leave_by(v, site->region);
 	}
 	r = x->regions[site->region];
+	if (x->verify && kind != SITE_INDIRECT && verify_ends(v, r->lin | r->at[site->insn])) {
+		v->rip = r->lin | r->at[site->insn];
+		return NULL;
+	}
 	switch (kind) {
 	case SITE_READ: return access_memory(v, r, site, false);
 	case SITE_WRITE: return access_memory(v, r, site, true);

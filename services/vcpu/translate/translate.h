@@ -159,8 +159,9 @@ struct translator {
 	bool one_cpu;	     /* LOCK is not needed */
 	uint16_t hot;	     /* traces that began so often are translated; 0: all. Tests set it */
 	bool avx;
-	struct site fault;   /* of a signal */
-	struct insn pair[2]; /* the instruction being interpreted, and what ends it */
+	struct verify *verify; /* lock-step with the interpreter is on: verify.h */
+	struct site fault;     /* of a signal */
+	struct insn pair[2];   /* the instruction being interpreted, and what ends it */
 	/* The runtime's entry points, in the executable view. */
 	void (*enter)(struct vcpu *v, const uint8_t *host);
 	uint32_t event; /* code offset */
@@ -280,6 +281,8 @@ struct region *region_copy(struct vcpu *v, const struct region *r, unsigned k);
 /* -- flags.c: which flags matter where -- */
 
 struct flag_use flags_of(const struct insn *i);
+/* Flags that must be the guest's before instruction k. */
+flag_set flags_before(const struct region *r, unsigned k);
 /* Fills block.live of all blocks. */
 void flags_flow(struct region *r);
 
