@@ -77,7 +77,8 @@ struct bl_program {
 	uint64_t seed;
 	enum bl_kind kind;
 	bool smap;
-	unsigned hot; /* translator.hot */
+	unsigned hot;	/* translator.hot */
+	uint64_t chaos; /* its seed, or 0 */
 	unsigned n, n_runs;
 	uint32_t start; /* linear address of the first instruction */
 	enum bl_page page[BL_DATA_PAGES];

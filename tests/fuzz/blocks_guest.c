@@ -16,6 +16,7 @@
 #include "execute/simd.h"
 #include "execute/trace.h"
 #include "fake_board.h"
+#include "translate/chaos.h"
 #include "translate/translate.h"
 #include "translate/verify.h"
 
@@ -254,6 +255,7 @@ void bl_guest_load(struct bl_guest *g, const struct bl_program *p)
 	mmu_flush_all(g->v);
 	if (g->v->translator) {
 		g->v->translator->hot = (uint16_t)p->hot;
+		chaos_set(g->v, p->chaos);
 	}
 }
 
@@ -390,7 +392,7 @@ unsigned bl_guest_insn_len(struct bl_guest *g, uint64_t rip)
 uint32_t bl_guest_unspecified(struct bl_guest *g, uint64_t rip)
 {
 	const struct translator *x = g->v->translator;
-	uint32_t dead = 0;
+	uint32_t dead = x && x->chaos ? FL_ARITH : 0; /* the region may be gone */
 
 	for (uint32_t n = 0; x && n < x->n_regions; n++) {
 		const struct region *r = x->regions[n];

@@ -232,14 +232,14 @@ void tlb_fill(struct vcpu *v, enum mmu_ctx ctx, uint64_t lin, const struct tlb_p
 	}
 }
 
-void mmu_drop_store(struct vcpu *v, uint64_t lin)
+void mmu_drop_store(struct vcpu *v, struct mmu_tlb *t, uint64_t lin)
 {
-	unsigned slot = tlb_slot(lin), id = slot_id(slot, (unsigned)(v->tlb - v->tlbs));
+	unsigned slot = tlb_slot(lin), id = slot_id(slot, (unsigned)(t - v->tlbs));
 	struct mmu_cache *m = &v->mmu;
 	struct mmu_fill *local = set_fill(m->local, m->at_local, id);
 	struct mmu_fill *global = set_fill(&m->global, m->at_global, id);
 
-	v->tlb->e[slot].w = tlb_empty(slot);
+	t->e[slot].w = tlb_empty(slot);
 	if (local) {
 		local->lin &= ~(uint64_t)FILL_W;
 	}

@@ -82,9 +82,10 @@ void cache_finish(struct vcpu *v)
 	struct translator *x = v->translator;
 
 	if (x) {
+		free(x->chaos);
 		free(x->verify);
-		munmap(x->code + x->to_exec, x->code_size);
-		munmap(x->code, x->code_size);
+		munmap(x->code + x->to_exec, CODE_SIZE);
+		munmap(x->code, CODE_SIZE);
 		munmap(x->arena, x->arena_size);
 		free(x->regions);
 		free(x->exits);
@@ -93,7 +94,7 @@ void cache_finish(struct vcpu *v)
 	}
 }
 
-static void forget_jumps(struct vcpu *v)
+void cache_forget_jumps(struct vcpu *v)
 {
 	memset(v->jumps, 0, sizeof(v->jumps));
 	for (unsigned c = 0; c < JUMP_CONTEXTS; c++) {
@@ -115,7 +116,7 @@ void cache_flush(struct vcpu *v)
 	memset(x->maps, 0, sizeof(x->maps));
 	memset(x->pages, 0, sizeof(x->pages));
 	memset(x->keys, 0, sizeof(x->keys));
-	forget_jumps(v);
+	cache_forget_jumps(v);
 	mmu_forget_ids(v);
 	x->flush = false;
 	runtime_emit(v);

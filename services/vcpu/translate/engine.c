@@ -9,6 +9,7 @@
 #include "execute/simd.h"
 #include "execute/state.h"
 #include "exits/board.h"
+#include "translate/chaos.h"
 #include "translate/generate.h"
 #include "translate/verify.h"
 
@@ -89,6 +90,10 @@ static void run_some(struct vcpu *v)
 	const struct found *f;
 	struct trace *t;
 
+	if (v->translator->chaos) {
+		chaos_between(v);
+		key = cache_key(v);
+	}
 	if (v->translator->verify) {
 		run_verified(v);
 		return;

@@ -18,6 +18,7 @@
 #include "execute/run.h"
 #include "execute/simd.h"
 #include "execute/simd_operands.h"
+#include "translate/chaos.h"
 #include "translate/generate.h"
 #include "translate/verify.h"
 
@@ -346,6 +347,9 @@ const uint8_t *runtime_event(struct vcpu *v, const struct site *site)
 
 	if (site->kind & SITE_FLAGS) {
 		v->aflags = v->event_flags;
+	}
+	if (x->chaos) {
+		chaos_event(v);
 	}
 	if (kind == SITE_EXIT) {
 		return leave_by(v, site->region);

@@ -159,6 +159,7 @@ struct translator {
 	bool one_cpu;	     /* LOCK is not needed */
 	uint16_t hot;	     /* traces that began so often are translated; 0: all. Tests set it */
 	bool avx;
+	struct chaos *chaos;   /* chaos.h */
 	struct verify *verify; /* lock-step with the interpreter is on: verify.h */
 	struct site fault;     /* of a signal */
 	struct insn pair[2];   /* the instruction being interpreted, and what ends it */
@@ -198,6 +199,8 @@ void cache_link(struct translator *x, uint32_t exit, const struct found *to);
 void cache_remember(struct vcpu *v, const struct found *to);
 /* The memory map changed: drops code of pages that are elsewhere on the host now. */
 void cache_remap(struct vcpu *v);
+/* Empties the jump cache. */
+void cache_forget_jumps(struct vcpu *v);
 void cache_invalidate(struct vcpu *v, uint64_t gpa, uint64_t len);
 
 static inline const uint8_t *cache_exec(const struct translator *x, uint32_t code)

@@ -252,7 +252,7 @@ static void allow_stores(struct vcpu *v, bool allow)
 		if (allow) {
 			mmu_ptr_slow(v, lin, 1, MMU_RW);
 		} else {
-			mmu_drop_store(v, lin);
+			mmu_drop_store(v, ((const struct vcpu *)y->before)->tlb, lin);
 		}
 	}
 	y->trace.hold = true;
