@@ -15,8 +15,11 @@ enum {
 	DATA = 0x100000,    /* what RSI, RDI and RBX point near to */
 	USER_AT = 0x200000, /* all memory again, for ring 3 */
 	UNMAPPED = 0x600000,
+	LSTAR = 0x3e000, /* INT 40 */
 	IRQ = 0x41,
 };
+
+#define NOT_CANONICAL 0x8000000012345678ull
 
 static struct rig rigs[2]; /* the interpreter's, the translator's */
 
@@ -59,6 +62,7 @@ struct given {
 	bool bits32;
 	uint64_t gpr[16], rflags, cr4, base[3]; /* FS, GS, the kernel's GS */
 	bool irq;
+	uint64_t return_to; /* 0, or RCX */
 };
 
 static uint64_t near(uint64_t at)
@@ -123,6 +127,12 @@ static void enter(struct rig *r, const struct given *s)
 		}
 	}
 	v->tsc_aux = 7;
+	v->sfmask = s->gpr[R8] & 0x7fd7;
+	v->lstar = s->gpr[R9] & 7 ? LSTAR : s->gpr[R9] & 8 ? UNMAPPED : NOT_CANONICAL;
+	v->efer &= s->gpr[R10] & 7 ? ~0ull : ~(uint64_t)EFER_SCE;
+	if (s->return_to) {
+		v->gpr[RCX] = s->return_to;
+	}
 	v->star = (uint64_t)RIG_CODE64 << 32 | (uint64_t)(RIG_DATA + 3 * 8 - 8 + 3) << 48;
 	vcpu_set_rflags(v, s->rflags);
 	vcpu_update_mode(v);
@@ -133,25 +143,28 @@ static void enter(struct rig *r, const struct given *s)
 	}
 }
 
-static struct outcome run(struct rig *r, const struct given *s, const void *code, unsigned len)
+/* The vector whose handler halted, or how else it ended. */
+static int run(struct rig *r, const struct given *s, const void *code, unsigned len)
 {
 	struct vcpu *v = r->v;
 	enum mobo_exit exit;
-	struct outcome o;
 
+	fake_board_engine = r->engine;
 	enter(r, s);
 	memset(r->board.ram + RIG_HANDLER, 0xf4, 256 * 16);
 	memcpy(r->board.ram + RIG_INSN, code, len);
 	memcpy(r->board.ram + RIG_INSN + len, "\xcd\x40", 2); /* INT 40 */
+	memcpy(r->board.ram + LSTAR, "\x9c\xcd\x40", 3);      /* pushf; INT 40 */
 	r->engine->map_changed(v);
 	r->engine->code_written(v, RIG_INSN, 0x20000);
 	v->rip = RIG_INSN + (s->cpl == 3 && !s->bits32 ? USER_AT : 0);
 	v->insn = NULL;
 	v->halted = v->wait_sipi = false;
 	exit = r->engine->run(v);
-	o = rig_raised(r);
-	o.vector = exit == MOBO_EXIT_SHUTDOWN ? -3 : exit != MOBO_EXIT_HALT ? -2 : o.vector;
-	return o;
+	if (exit != MOBO_EXIT_HALT) {
+		return -(int)exit;
+	}
+	return (int)((v->rip - RIG_HANDLER) / 16);
 }
 
 /* The snippet and round under test, for messages. */
@@ -190,6 +203,7 @@ static void same_machine(const struct rig *a, const struct rig *b)
 	same("RFLAGS", v->rflags, w->rflags);
 	same("req_mask", v->req_mask, w->req_mask);
 	same("CPL", v->cpl, w->cpl);
+	same("the mode", v->mode, w->mode);
 	same("CR2", v->cr2, w->cr2);
 	same("the TLB context", (uint64_t)(v->tlb - v->tlbs), (uint64_t)(w->tlb - w->tlbs));
 	same("the kernel's GS base", v->kernel_gs_base, w->kernel_gs_base);
@@ -197,6 +211,8 @@ static void same_machine(const struct rig *a, const struct rig *b)
 		same("a segment's base in use", v->seg_base[n], w->seg_base[n]);
 		same("a segment's base", v->seg[n].base, w->seg[n].base);
 		same("a selector", v->seg[n].selector, w->seg[n].selector);
+		same("a limit", v->seg[n].limit, w->seg[n].limit);
+		same("attributes", v->seg[n].attr, w->seg[n].attr);
 	}
 	same("MXCSR", v->fx.mxcsr, w->fx.mxcsr);
 	same_bytes("XMM", v->fx.xmm, w->fx.xmm, sizeof(v->fx.xmm));
@@ -209,13 +225,12 @@ static void same_machine(const struct rig *a, const struct rig *b)
 
 static void compare(const struct given *s, const void *code, unsigned len)
 {
-	struct outcome o[2];
+	int vector[2];
 
 	for (unsigned n = 0; n < 2; n++) {
-		o[n] = run(&rigs[n], s, code, len);
+		vector[n] = run(&rigs[n], s, code, len);
 	}
-	same("the outcome", (uint64_t)o[0].vector, (uint64_t)o[1].vector);
-	same("the error code", o[0].error, o[1].error);
+	same("the outcome", (uint64_t)vector[0], (uint64_t)vector[1]);
 	same_machine(&rigs[0], &rigs[1]);
 }
 
@@ -231,7 +246,8 @@ struct snippet {
 		bytes, sizeof(bytes) - 1 \
 	}
 
-static void compare_all(const struct snippet *s, unsigned n, unsigned cpl, bool bits32)
+static void compare_all(const struct snippet *s, unsigned n, unsigned cpl, bool bits32,
+			uint64_t return_to)
 {
 	for (unsigned k = 0; k < n; k++) {
 		for (unsigned round = 0; round < ROUNDS; round++) {
@@ -239,13 +255,17 @@ static void compare_all(const struct snippet *s, unsigned n, unsigned cpl, bool 
 
 			snippet_number = k;
 			round_number = round;
+			given.return_to = return_to;
 			compare(&given, s[k].code, s[k].len);
 		}
 	}
 }
 
 #define COMPARE_ALL(table, cpl, bits32) \
-	compare_all(table, sizeof(table) / sizeof((table)[0]), cpl, bits32)
+	compare_all(table, sizeof(table) / sizeof((table)[0]), cpl, bits32, 0)
+#define COMPARE_RETURNS(to)                                                                       \
+	compare_all(system_returns, sizeof(system_returns) / sizeof(system_returns[0]), 0, false, \
+		    to)
 
 /* Flags, before and behind which arithmetic flags matter. */
 static const struct snippet flag_snippets[] = {
@@ -279,6 +299,15 @@ static const struct snippet kernel_snippets[] = {
 	CODE("\x0f\x01\xf8"), /* swapgs */
 	CODE("\x48\x01\xca\x0f\x01\xf8\x65\x48\x8b\x04\x25\0\0\0\0\x72\x01\x90"),
 	CODE("\x0f\x20\xc0\x0f\x20\xda\x41\x0f\x20\xe6\x0f\x20\xd1"), /* mov from CR0, 3, 4, 2 */
+};
+
+static const struct snippet system_calls[] = {
+	CODE("\x48\x01\xca\x0f\x05"), /* add; syscall */
+};
+
+static const struct snippet system_returns[] = {
+	CODE("\x48\x01\xca\x48\x0f\x07"),		  /* add; sysret */
+	CODE("\x41\x81\xe3\xd7\x0e\x20\x00\x48\x0f\x07"), /* no TF, AC and kin in R11 */
 };
 
 /* With user pages at RSI and the like now and then. */
@@ -395,6 +424,22 @@ static void user_pages_are_reached_between_stac_and_clac(void **state)
 	COMPARE_ALL(access_snippets, 0, true);
 }
 
+static void system_calls_enter_and_leave_as_interpreted(void **state)
+{
+	(void)state;
+	ALL_NATIVE(system_calls, 3);
+	ALL_NATIVE(system_returns, 0);
+	COMPARE_ALL(system_calls, 3, false);
+	for (unsigned n = 0; n < 4; n++) {
+		COMPARE_RETURNS(USER_AT + LSTAR);
+	}
+	COMPARE_RETURNS(NOT_CANONICAL);
+	COMPARE_RETURNS(UNMAPPED);
+	COMPARE_ALL(system_calls, 0, false);
+	compare_all(system_returns, 2, 3, false, UNMAPPED);
+	COMPARE_ALL(system_calls, 3, true);
+}
+
 static void strings_are_the_interpreters(void **state)
 {
 	(void)state;
@@ -419,22 +464,22 @@ static void tsc_is_the_hosts_plus_offsets(void **state)
 	for (unsigned n = 0; n < 4; n++) {
 		struct given s = random_state_of(n & 2 ? 3 : 0, false);
 		uint64_t before = __rdtsc(), after, tsc;
-		struct outcome o;
+		int vector;
 
 		s.irq = false;
 		s.cr4 &= ~(uint64_t)CR4_TSD;
 		r->v->tsc_offset = 12345;
-		o = run(r, &s, code[n & 1], 2 + (n & 1));
+		vector = run(r, &s, code[n & 1], 2 + (n & 1));
 		after = __rdtsc();
 		tsc = (uint32_t)r->v->gpr[RAX] | r->v->gpr[RDX] << 32;
-		assert_int_equal(o.vector, 0x40);
+		assert_int_equal(vector, 0x40);
 		assert_in_range(tsc, before + (1ull << 50) + 12345, after + (1ull << 50) + 12345);
 		if (n & 1) {
 			assert_int_equal(r->v->gpr[RCX], 7);
 		}
 		s.cr4 |= CR4_TSD;
-		o = run(r, &s, code[n & 1], 2 + (n & 1));
-		assert_int_equal(o.vector, n & 2 ? VEC_GP : 0x40);
+		vector = run(r, &s, code[n & 1], 2 + (n & 1));
+		assert_int_equal(vector, n & 2 ? VEC_GP : 0x40);
 	}
 	r->v->tsc_offset = 0;
 	r->board.host_tsc = false;
@@ -447,6 +492,7 @@ int main(void)
 		cmocka_unit_test(interrupts_come_where_the_interpreter_takes_them),
 		cmocka_unit_test(registers_are_the_interpreters),
 		cmocka_unit_test(user_pages_are_reached_between_stac_and_clac),
+		cmocka_unit_test(system_calls_enter_and_leave_as_interpreted),
 		cmocka_unit_test(strings_are_the_interpreters),
 		cmocka_unit_test(tsc_is_the_hosts_plus_offsets),
 	};

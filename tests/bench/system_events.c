@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What system instructions and misses of the TLB cost in the interpreter: nanoseconds of this
- * process's time for each event, the instructions of the loop around it included. Usage:
- * system_events [name].
+ * What system instructions and misses of the TLB cost: nanoseconds of this process's time for each
+ * event, the instructions of the loop around it included. Usage: system_events [-t] [name]; -t:
+ * translated, not interpreted.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -100,7 +100,8 @@ static void set_up(struct rig *r, const struct event *e, uint64_t n)
 	poke_code(r, at + e->len + 4, &back, 1);
 	poke_code(r, at + e->len + 5, "\xcd\x40", 2);
 	map_touched(r);
-	trace_flush_all(v);
+	r->engine->map_changed(v);
+	r->engine->code_written(v, 0, RIG_RAM);
 	v->cr4 |= CR4_PCIDE | CR4_PGE | CR4_SMAP;
 	v->cr0 |= CR0_WP;
 	v->lstar = 0x3e000;
@@ -128,8 +129,7 @@ static double run(struct rig *r, const struct event *e, uint64_t n)
 
 	set_up(r, e, n);
 	start = now();
-	if (mobo_engine_interpreter.run(r->v) != MOBO_EXIT_HALT ||
-	    r->v->rip != RIG_HANDLER + 0x40 * 16 + 1) {
+	if (r->engine->run(r->v) != MOBO_EXIT_HALT || r->v->rip != RIG_HANDLER + 0x40 * 16 + 1) {
 		printf("%s: stopped at %llx\n", e->name, (unsigned long long)r->v->rip);
 		exit(1);
 	}
@@ -151,6 +151,11 @@ static void measure(struct rig *r, const struct event *e)
 
 int main(int argc, char **argv)
 {
+	if (argc > 1 && !strcmp(argv[1], "-t")) {
+		fake_board_engine = &mobo_engine_translator;
+		argc--;
+		argv++;
+	}
 	if (rig_init(&rig)) {
 		return 2;
 	}

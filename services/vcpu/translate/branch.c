@@ -89,18 +89,31 @@ void generate_fall(struct generate *g, const struct block *b, unsigned k, int ne
 	}
 }
 
-/* Spoils RCX. Flags are in memory. */
-static void jump_rax(struct generate *g, unsigned k)
+/* Spoils RCX. */
+void generate_jump(struct generate *g, unsigned k, uint32_t key)
 {
 	struct emit *e = &g->e;
+	int context = cache_jump_context(g->x, key);
+	int32_t jumps;
+
+	if (context < 0) {
+		e->full = true;
+		return;
+	}
+	jumps = (int32_t)(offsetof(struct vcpu, jumps) + (size_t)context * sizeof(g->v->jumps[0]));
 
 	emit_mov32(e, RCX, RAX);
 	emit_alu_imm(e, ALU_AND, 4, rm_reg(RCX), (JUMP_SLOTS - 1) * 2);
 	emit_alu(e, 0x3b, 8, RAX,
-		 rm_index(RSP, RCX, 3, g->jumps + (int32_t)offsetof(struct jump_slot, rip)));
+		 rm_index(RSP, RCX, 3, jumps + (int32_t)offsetof(struct jump_slot, rip)));
 	generate_stub(g, (struct stub){.kind = SITE_INDIRECT, .insn = k, .from = emit_jcc(e, 5)});
 	emit_alu(e, 0xff, 4, 4,
-		 rm_index(RSP, RCX, 3, g->jumps + (int32_t)offsetof(struct jump_slot, host)));
+		 rm_index(RSP, RCX, 3, jumps + (int32_t)offsetof(struct jump_slot, host)));
+}
+
+static void jump_rax(struct generate *g, unsigned k)
+{
+	generate_jump(g, k, g->r->key);
 }
 
 static void push_return(struct generate *g, unsigned k)
@@ -236,6 +249,8 @@ void generate_branch(struct generate *g, const struct block *b, unsigned k, int 
 		jump_rax(g, k);
 		break;
 	case FORM_CONTEXT: context(g, k); break;
+	case FORM_SYSCALL: generate_syscall(g, k); break;
+	case FORM_SYSRET: generate_sysret(g, k); break;
 	default: ret(g, k); break;
 	}
 }

@@ -152,7 +152,7 @@ uint32_t cache_key(const struct vcpu *v)
 		return 0;
 	}
 	key |= v->tlb == &v->tlbs[MMU_SUPER_AC] ? KEY_AC : 0;
-	key |= !(key & MODE_USER) && v->cr4 & CR4_SMAP ? KEY_SMAP : 0;
+	key |= v->cr4 & CR4_SMAP ? KEY_SMAP : 0;
 	if (!(v->cr0 & (CR0_EM | CR0_TS))) {
 		bool sse = (v->fx.mxcsr & MXCSR_ALL_MASKED) == MXCSR_ALL_MASKED;
 

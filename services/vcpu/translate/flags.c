@@ -105,6 +105,8 @@ static struct flag_use map_1(const struct insn *i)
 static struct flag_use map_0f(const struct insn *i)
 {
 	switch (i->opcode) {
+	case 0x05:
+	case 0x07: return (struct flag_use){ALL, 0}; /* SYSCALL, SYSRET; if they fault, too */
 	case 0x40 ... 0x4f:
 	case 0x80 ... 0x8f:
 	case 0x90 ... 0x9f: return (struct flag_use){condition_reads(i->opcode), 0};

@@ -355,7 +355,10 @@ struct form form_of(struct vcpu *v, const struct insn *i, uint32_t key)
 	bool ends;
 
 	if (address_can(i, key) || (i->map == MAP_1 && i->opcode == 0x8d)) {
-		f.kind = system_form(v, i, key);
+		f.kind = transfer_form(i, key);
+		if (f.kind == FORM_INTERPRET) {
+			f.kind = system_form(v, i, key);
+		}
 		if (f.kind != FORM_INTERPRET) {
 			return exists(v, i, &ends) ? f : (struct form){.kind = FORM_END};
 		}

@@ -216,8 +216,6 @@ static void set_context(struct generate *g)
 	size_t tlb = offsetof(struct vcpu, tlbs) + ctx * sizeof(struct mmu_tlb);
 
 	g->tlb = (int32_t)(tlb + offsetof(struct mmu_tlb, e));
-	g->jumps = (int32_t)(offsetof(struct vcpu, jumps) +
-			     (size_t)cache_jump_context(g->x, key) * sizeof(g->v->jumps[0]));
 	g->long_mode = (key & MODE_SIZE) == MODE_64;
 	g->stack_size = g->long_mode ? 8 : 4;
 }

@@ -53,7 +53,6 @@ struct generate {
 	struct fixup fixup[GENERATE_FIXUPS];
 	int32_t tlb; /* offset in struct vcpu of the region's TLB context */
 	int32_t x_id;
-	int32_t jumps;
 	bool long_mode;
 	unsigned stack_size; /* 8 or 4: bytes of RIP and of stack operands */
 	/* Where the guest's flags are that matter before the instruction at hand. */
@@ -141,11 +140,25 @@ void generate_fall(struct generate *g, const struct block *b, unsigned k, int ne
 /* At the head of a loop, before its instruction k: looks for requests. */
 void generate_poll(struct generate *g, unsigned k);
 
+/*
+ * A branch to the address in RAX, the flags in memory, that goes on under `key`: by the jump cache.
+ */
+void generate_jump(struct generate *g, unsigned k, uint32_t key);
+
+/* -- transfer.c: the branch k, one of them -- */
+
+void generate_syscall(struct generate *g, unsigned k);
+void generate_sysret(struct generate *g, unsigned k);
+
 /* -- integer.c, vector.c, system.c, string.c -- */
 
 void generate_integer(struct generate *g, unsigned k);
 void generate_vector(struct generate *g, unsigned k);
 void generate_system(struct generate *g, unsigned k);
+/* SCRATCH := RFLAGS whole, of flags in memory. Spoils RCX. */
+void generate_get_rflags(struct emit *e);
+/* vcpu.aflags := the arithmetic flags of the image in SCRATCH. Spoils RAX, SCRATCH. */
+void generate_put_arithmetic(struct emit *e);
 void generate_string(struct generate *g, unsigned k);
 void generate_bit_string(struct generate *g, unsigned k);
 

@@ -308,11 +308,12 @@ static struct region *finish(struct draft *d)
 	r->use = cache_alloc(x, n * sizeof(*r->use));
 	r->at = cache_alloc(x, n * sizeof(*r->at));
 	r->after = cache_alloc(x, n * sizeof(*r->after));
+	r->bound = cache_alloc(x, n * sizeof(*r->bound));
 	r->leads = cache_alloc(x, n);
 	r->in_host = cache_alloc(x, n);
 	r->block = cache_alloc(x, d->n_blocks * sizeof(*r->block));
-	if (!r->block || !r->in_host || !r->leads || !r->after || !r->at || !r->use || !r->form ||
-	    !r->insn) {
+	if (!r->block || !r->bound || !r->in_host || !r->leads || !r->after || !r->at || !r->use ||
+	    !r->form || !r->insn) {
 		return NULL;
 	}
 	memcpy(r->insn, d->insn, n * sizeof(*r->insn));
@@ -378,6 +379,7 @@ struct region *region_copy(struct vcpu *v, const struct region *r, unsigned k)
 	copy->insn += k;
 	copy->form += k;
 	copy->use += k;
+	copy->bound += k;
 	copy->at += k;
 	copy->after = cache_alloc(x, n * sizeof(*copy->after));
 	copy->leads = cache_alloc(x, n);

@@ -202,18 +202,34 @@ static const struct insn *interpreted(struct vcpu *v, const struct insn *i)
 	return i;
 }
 
+/* Instruction k as the interpreter wants it. */
+static struct insn *bind(struct vcpu *v, struct region *r, unsigned k)
+{
+	struct insn *pair = r->bound[k];
+
+	if (pair) {
+		return pair;
+	}
+	pair = cache_alloc(v->translator, 2 * sizeof(*pair));
+	if (!pair) {
+		pair = v->translator->pair; /* until the flush that this asked for */
+	}
+	pair[0] = r->insn[k];
+	pair[1].fn = interpreted;
+	insn_bind(v, &pair[0]);
+	r->bound[k] = pair == v->translator->pair ? NULL : pair;
+	return pair;
+}
+
 /* Interprets instruction k. `after`: where its successor's code is. */
 static const uint8_t *interpret(struct vcpu *v, struct region *r, unsigned k, const uint8_t *after)
 {
 	struct translator *x = v->translator;
-	const struct insn *next;
+	const struct insn *i = bind(v, r, k), *next;
 
-	x->pair[0] = r->insn[k];
-	x->pair[1].fn = interpreted;
-	insn_bind(v, &x->pair[0]);
 	v->trace_rip = v->rip = r->lin | r->at[k];
-	v->insn = &x->pair[0];
-	next = x->pair[0].fn(v, &x->pair[0]);
+	v->insn = i;
+	next = i->fn(v, i);
 	if (!next) {
 		return go_on(v);
 	}
@@ -316,10 +332,14 @@ static void undo(struct vcpu *v, const struct region *r, unsigned k)
 static const uint8_t *indirect(struct vcpu *v, struct region *from, unsigned k)
 {
 	struct translator *x = v->translator;
+	bool same_key = from->form[k].kind < FORM_CONTEXT;
 	const struct found *f;
 
 	v->rip = v->event_arg;
 	if ((v->mode & MODE_SIZE) == MODE_64 && !is_canonical(v->rip)) {
+		if (!same_key) {
+			return NULL; /* done; its target's fetch faults */
+		}
 		undo(v, from, k);
 		if (x->verify) {
 			verify_forget_store(v);
@@ -331,7 +351,7 @@ static const uint8_t *indirect(struct vcpu *v, struct region *from, unsigned k)
 	if (vcpu_must_stop(v) || x->flush || x->verify) {
 		return NULL;
 	}
-	f = cache_lookup(v, from->key);
+	f = cache_lookup(v, same_key ? from->key : cache_key(v));
 	if (!f) {
 		return NULL;
 	}

@@ -175,15 +175,8 @@ static void set_flag(struct generate *g, uint32_t flag, bool on)
 		     (int32_t)(on ? flag : ~flag));
 }
 
-/* The flags are in memory: it reads them. */
-static void pushf(struct generate *g, unsigned k)
+void generate_get_rflags(struct emit *e)
 {
-	struct emit *e = &g->e;
-	unsigned size = g->stack_size;
-	struct rm to;
-
-	generate_spoil_flags(g);
-	to = generate_stack(g, k, -(int)size, true);
 	emit_op(e, (struct op){.map = MAP_0F, .opcode = 0xb6}, SCRATCH,
 		rm_mem(RSP, offsetof(struct vcpu, aflags) + 1));
 	emit_op(e, (struct op){.map = MAP_0F, .opcode = 0xb6}, RCX, VCPU_FIELD(aflags));
@@ -191,12 +184,9 @@ static void pushf(struct generate *g, unsigned k)
 	emit8(e, 11);
 	emit_alu(e, 0x0b, 4, SCRATCH, VCPU_FIELD(rflags));
 	emit_alu(e, 0x0b, 4, SCRATCH, rm_reg(RCX));
-	emit_store(e, size, SCRATCH, to);
-	generate_move_stack(g, -(int)size);
 }
 
-/* vcpu.aflags := those of the image in SCRATCH. */
-static void put_arithmetic(struct emit *e)
+void generate_put_arithmetic(struct emit *e)
 {
 	emit_mov32(e, RAX, SCRATCH);
 	emit_alu_imm(e, ALU_AND, 4, rm_reg(RAX), FL_ARITH & 0xff);
@@ -207,6 +197,19 @@ static void put_arithmetic(struct emit *e)
 	emit_alu_imm(e, ALU_AND, 4, rm_reg(SCRATCH), 1);
 	emit_lea(e, 4, RAX, rm_index(RAX, SCRATCH, 0, FL_1 << 8));
 	emit_op(e, (struct op){.opcode = 0x89, .prefix = 0x66}, RAX, VCPU_FIELD(aflags));
+}
+
+/* The flags are in memory: it reads them. */
+static void pushf(struct generate *g, unsigned k)
+{
+	unsigned size = g->stack_size;
+	struct rm to;
+
+	generate_spoil_flags(g);
+	to = generate_stack(g, k, -(int)size, true);
+	generate_get_rflags(&g->e);
+	emit_store(&g->e, size, SCRATCH, to);
+	generate_move_stack(g, -(int)size);
 }
 
 /* IF of the image in SCRATCH, whose difference to vcpu.rflags is in RAX. */
@@ -246,7 +249,7 @@ static void popf(struct generate *g, unsigned k)
 	if (!user) {
 		put_interrupt_flag(g, k);
 	}
-	put_arithmetic(e);
+	generate_put_arithmetic(e);
 	generate_move_stack(g, (int)g->stack_size);
 }
 

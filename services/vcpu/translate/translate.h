@@ -27,7 +27,7 @@ enum {
 	KEY_X87 = 1 << 10, /* x87 and MMX instructions raise neither #NM nor #MF */
 	KEY_SSE = 1 << 11,
 	KEY_AVX = 1 << 12,
-	KEY_SMAP = 1 << 13, /* supervisor code for which EFLAGS.AC decides KEY_AC */
+	KEY_SMAP = 1 << 13, /* EFLAGS.AC of supervisor code decides KEY_AC */
 };
 
 /* Guest flags as a set of FL_*; all six. */
@@ -63,8 +63,9 @@ struct region {
 	uint32_t code, code_end; /* offsets into code memory */
 	uint16_t n_insns, n_blocks;
 	bool dead;
-	bool plain;	   /* a copy of a block's rest, without groups */
-	struct insn *insn; /* as decoded, not bound */
+	bool plain;	     /* a copy of a block's rest, without groups */
+	struct insn *insn;   /* as decoded, not bound */
+	struct insn **bound; /* those that were interpreted, and what ends them; or NULL */
 	struct form *form;
 	struct flag_use *use;
 	uint16_t *at;	  /* offset of each in the page */
@@ -246,7 +247,9 @@ enum form_kind {
 	FORM_JMP_RM,
 	FORM_CALL_RM,
 	FORM_RET,
-	FORM_CONTEXT, /* STAC, CLAC: goes on under another key */
+	FORM_CONTEXT, /* STAC, CLAC: from here on they go on under another key */
+	FORM_SYSCALL,
+	FORM_SYSRET,
 };
 
 enum { ROLE_R = 1, ROLE_W = 2, ROLE_RW = 3 };
@@ -264,6 +267,11 @@ struct form form_of(struct vcpu *v, const struct insn *i, uint32_t key);
 
 /* What i is, if it exists and its memory operand can be addressed; else FORM_INTERPRET. */
 enum form_kind system_form(struct vcpu *v, const struct insn *i, uint32_t key);
+
+/* -- transfer.c -- */
+
+/* FORM_SYSCALL, FORM_SYSRET or FORM_INTERPRET. */
+enum form_kind transfer_form(const struct insn *i, uint32_t key);
 
 static inline bool form_ends(const struct form *f)
 {
