@@ -452,6 +452,27 @@ static void strings_are_the_interpreters(void **state)
 	COMPARE_ALL(long_string_snippets, 3, false);
 }
 
+/* HLT stops also where what follows it has been translated. */
+static void hlt_halts_before_translated_code(void **state)
+{
+	struct rig *r = &rigs[1];
+	struct given s = random_state_of(0, false);
+
+	(void)state;
+	s.irq = false;
+	run(r, &s, "\xfb\xf4\x90", 3); /* sti; hlt; nop */
+	enter(r, &s);
+	r->v->rip = RIG_INSN + 2;
+	r->v->halted = false;
+	assert_int_equal(r->engine->run(r->v), MOBO_EXIT_HALT);
+	enter(r, &s);
+	r->v->rip = RIG_INSN;
+	r->v->halted = false;
+	assert_int_equal(r->engine->run(r->v), MOBO_EXIT_HALT);
+	assert_int_equal(r->v->rip, RIG_INSN + 2);
+	assert_true(r->v->halted);
+}
+
 /* The TSC is read natively: it lies between the host's before and after, plus the offset. */
 static void tsc_is_the_hosts_plus_offsets(void **state)
 {
@@ -494,6 +515,7 @@ int main(void)
 		cmocka_unit_test(user_pages_are_reached_between_stac_and_clac),
 		cmocka_unit_test(system_calls_enter_and_leave_as_interpreted),
 		cmocka_unit_test(strings_are_the_interpreters),
+		cmocka_unit_test(hlt_halts_before_translated_code),
 		cmocka_unit_test(tsc_is_the_hosts_plus_offsets),
 	};
 

@@ -187,8 +187,8 @@ static const uint8_t *go_on(struct vcpu *v)
 	const struct found *f;
 	uint32_t key;
 
-	if (v->stepping || v->shadow || v->translator->flush || v->translator->verify ||
-	    vcpu_must_stop(v)) {
+	if (v->halted || v->stepping || v->shadow || v->translator->flush ||
+	    v->translator->verify || vcpu_must_stop(v)) {
 		return NULL;
 	}
 	key = cache_key(v);
