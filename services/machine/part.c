@@ -124,6 +124,8 @@ static size_t pack_init(const struct part *p, bool restarted, char **names, unsi
 		init.cpus = m->settings->cpu->count;
 		init.engine = m->settings->cpu->engine;
 		init.hypervisor = m->settings->cpu->hypervisor;
+		init.verify = m->settings->cpu->verify;
+		init.chaos = m->settings->cpu->chaos;
 		init.ram_size = m->settings->memory;
 		init.ram_low_len = m->ram_low_len;
 		init.rom_len = m->rom_len;

@@ -90,6 +90,12 @@ struct mobo_engine_ops {
 	/* Per vCPU, on the vCPU's thread. 0 or -errno. */
 	int (*vcpu_init)(struct vcpu *v);
 	void (*vcpu_finish)(struct vcpu *v);
+	/*
+	 * Self-checks, for those who work on it: `verify`, compares what it does with another
+	 * engine and aborts at a difference, one vCPU only; `chaos`, a seed or 0, upsets what it
+	 * keeps at any time. Thread as above, between runs. NULL: it has none. 0 or -errno.
+	 */
+	int (*check)(struct vcpu *v, bool verify, uint64_t chaos);
 	/* Power-on state, SDM vol. 3 table 9-1; INIT keeps what INIT keeps. vCPU's thread. */
 	void (*reset)(struct vcpu *v, bool init);
 	/* Runs guest code until an exit. Blocks for as long as the guest computes. vCPU's thread.

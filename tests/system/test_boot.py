@@ -27,10 +27,10 @@ def host_flags():
     return [flag for flag in FLAGS if flag in have]
 
 
-def boot(host, kernel, busybox, machine, cpus, timeout):
+def boot(host, kernel, busybox, machine, cpus, timeout, *more):
     initrd = packages.initrd("check", CHECK, busybox)
     with Run(host, "--memory", "512M", "--cpus", str(cpus), "--kernel", packages.kernel(kernel), "--initrd", initrd,
-             "--append", "console=ttyS0 panic=-1") as run:
+             "--append", "console=ttyS0 panic=-1", *more) as run:
         run.expect("BOOT-" + machine, timeout)
         for flag in host_flags():
             run.expect("FLAG-" + flag, 20)
@@ -44,6 +44,10 @@ def boot(host, kernel, busybox, machine, cpus, timeout):
 
 def test_cloud_kernel(host):
     boot(host, "linux-image-cloud-amd64", "busybox-static", "x86_64", 1, 180)
+
+
+def test_cloud_kernel_under_chaos(host):
+    boot(host, "linux-image-cloud-amd64", "busybox-static", "x86_64", 1, 400, "--set", "cpu.chaos=1")
 
 
 def test_two_cpus(host):

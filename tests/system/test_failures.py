@@ -485,3 +485,8 @@ def test_host_disk_full(host):
         check(r.returncode in (0, 3), r.stdout + r.stderr)  # 3: leaked clusters, no corruption
     finally:
         subprocess.run(["umount", "-l", mount])
+
+
+def test_verify_of_two_cpus_is_refused(host):
+    refused(host, "run", "--cpus", "2", "--set", "cpu.verify=yes", status=STATE,
+            says=["cpu.verify needs cpu.count to be 1"])

@@ -436,6 +436,8 @@ int board_create(struct board **ret, const struct board_options *opt)
 	b->rom = opt->rom;
 	b->rom_len = opt->rom_len;
 	b->paravirt = opt->paravirt;
+	b->verify = opt->verify;
+	b->chaos = opt->chaos;
 	b->n_cpus = b->apics.n = opt->n_cpus;
 	pthread_mutex_init(&b->map_lock, NULL);
 	pthread_mutex_init(&b->pci_lock, NULL);

@@ -190,6 +190,8 @@ struct board {
 	uint8_t *rom;
 	size_t rom_len;
 	bool paravirt;
+	bool verify; /* see mobo_engine_ops.check */
+	uint32_t chaos;
 	unsigned n_cpus, host_cpus;
 	struct cpu cpu[BOARD_CPUS];
 	struct apic_bus apics;
@@ -265,6 +267,8 @@ struct board_options {
 	struct mobo_code_map *codemap;
 	uint8_t *rom;
 	size_t rom_len;
+	bool verify; /* see mobo_engine_ops.check */
+	uint32_t chaos;
 	bool paravirt; /* the guest sees that it is one, as under KVM */
 };
 

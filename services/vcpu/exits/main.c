@@ -21,7 +21,8 @@
 enum { CHILD_FD = 3, MAX_MESSAGE = 65536 };
 
 /* Fastest first. */
-static const struct mobo_engine_ops *const engines[] = {&mobo_engine_translator, &mobo_engine_interpreter};
+static const struct mobo_engine_ops *const engines[] = {&mobo_engine_translator,
+							&mobo_engine_interpreter};
 
 /* -- The first message -- */
 
@@ -86,6 +87,14 @@ static int make_board(struct service *s, const struct init *in, struct mobo_erro
 	if (!opt.ops) {
 		return -ENODEV;
 	}
+	if ((in->msg->verify || in->msg->chaos) && !opt.ops->check) {
+		return mobo_error_set(err, EINVAL, "cpu.verify and cpu.chaos are the translator's");
+	}
+	if (in->msg->verify && opt.n_cpus > 1) {
+		return mobo_error_set(err, EINVAL, "cpu.verify needs cpu.count to be 1");
+	}
+	opt.verify = in->msg->verify;
+	opt.chaos = in->msg->chaos;
 	opt.paravirt = strcmp(in->msg->hypervisor, "none") != 0;
 	opt.page = map(in, "page", sizeof(*opt.page), true, &size, err);
 	opt.ram.base = map(in, "ram", in->msg->ram_size, true, &size, err);

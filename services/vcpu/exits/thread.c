@@ -349,6 +349,9 @@ static void *thread_main(void *arg)
 	if (r == 0) {
 		r = c->board->ops->vcpu_init(c->v);
 	}
+	if (r == 0 && c->board->ops->check) {
+		r = c->board->ops->check(c->v, c->board->verify, c->board->chaos);
+	}
 	pthread_mutex_lock(&c->board->park_lock);
 	if (r == 0) {
 		vcpu_request(c->v, REQ_PAUSE);

@@ -152,6 +152,13 @@ static enum mobo_exit translator_run(struct vcpu *v)
 	return exit;
 }
 
+static int translator_check(struct vcpu *v, bool verify, uint64_t chaos)
+{
+	int ret = verify_set(v, verify, NULL);
+
+	return ret < 0 ? ret : chaos_set(v, chaos);
+}
+
 static void translator_reset(struct vcpu *v, bool init)
 {
 	mobo_engine_interpreter.reset(v, init);
@@ -184,6 +191,7 @@ const struct mobo_engine_ops mobo_engine_translator = {
 	.unusable = translator_unusable,
 	.vcpu_init = translator_vcpu_init,
 	.vcpu_finish = translator_vcpu_finish,
+	.check = translator_check,
 	.reset = translator_reset,
 	.run = translator_run,
 	.kick = translator_kick,
