@@ -321,6 +321,20 @@ static void one_shot_timer_divides(void **state)
 	assert_true(lapic_deadline(&apic[0]) == UINT64_MAX);
 }
 
+static void expired_timer_stays_at_zero_in_another_mode(void **state)
+{
+	wr(0, 0x3e0, 0xb);
+	wr(0, 0x320, 0x40);
+	wr(0, 0x380, 1000);
+	now += 1500; /* it expires with the change of mode at the latest */
+	wr(0, 0x320, 0x20000 | 0x40);
+	assert_int_equal(lapic_ack(&apic[0]), 0x40);
+	assert_true(lapic_deadline(&apic[0]) == UINT64_MAX);
+	now += 700;
+	assert_int_equal(rd(0, 0x390), 0);
+	assert_int_equal(rd(0, 0x380), 1000);
+}
+
 static void divide_table(void **state)
 {
 	static const unsigned divide[] = {2, 4, 8, 16, 32, 64, 128, 1};
@@ -515,6 +529,7 @@ int main(void)
 		cmocka_unit_test_setup(illegal_vectors_set_esr, setup),
 		cmocka_unit_test_setup(error_entry_with_a_bad_vector_does_not_recurse, setup),
 		cmocka_unit_test_setup(one_shot_timer_divides, setup),
+		cmocka_unit_test_setup(expired_timer_stays_at_zero_in_another_mode, setup),
 		cmocka_unit_test_setup(divide_table, setup),
 		cmocka_unit_test_setup(periodic_timer_reloads_and_skips_what_was_missed, setup),
 		cmocka_unit_test_setup(masked_timer_counts_silently, setup),

@@ -35,8 +35,9 @@ uint32_t lapic_timer_count(const struct lapic *l)
 {
 	uint64_t elapsed, now = l->ops->now_ns((struct lapic *)l);
 
-	if (l->s.timer_initial == 0 || mode(l) == LVT_TIMER_DEADLINE) {
-		return 0;
+	if (l->s.timer_initial == 0 || l->s.timer_next_ns == UINT64_MAX ||
+	    mode(l) == LVT_TIMER_DEADLINE) {
+		return 0; /* also once it expired, whatever mode it gets then */
 	}
 	elapsed = now > l->s.timer_start_ns ? now - l->s.timer_start_ns : 0;
 	elapsed >>= divide_shift(l);
@@ -74,9 +75,11 @@ void lapic_timer_set_divide(struct lapic *l, uint32_t val)
 /* Going to or from TSC-deadline mode disarms: 10.5.4.1. */
 void lapic_timer_set_lvt(struct lapic *l, uint32_t val)
 {
-	uint32_t count = lapic_timer_count(l), old = mode(l);
 	uint64_t now = l->ops->now_ns(l);
+	uint32_t count, old = mode(l);
 
+	lapic_expire(l, now);
+	count = lapic_timer_count(l);
 	atomic_store_explicit(&l->s.lvt[LVT_TIMER], val, memory_order_relaxed);
 	if (old == mode(l)) {
 		return;
