@@ -290,6 +290,19 @@ static void sti_lets_one_instruction_pass(void **state)
 	assert_int_equal(pushed_eip(), RIG_INSN + 2);
 }
 
+static void an_nmi_does_not_come_right_behind_sti(void **state)
+{
+	enter_protected(0);
+	rig.v->rflags |= FL_IF;
+	rig.v->shadow = SHADOW_STI;
+	vcpu_update_req_mask(rig.v);
+	vcpu_request(rig.v, REQ_NMI);
+	/* INC EAX; INC EAX */
+	expect(RIG_CODE_RUN(&rig, 0x40, 0x40), VEC_NMI);
+	assert_int_equal(rig.v->gpr[RAX], 1);
+	assert_int_equal(pushed_eip(), RIG_INSN + 1);
+}
+
 /* -- Virtual-8086 and protected-mode virtual interrupts -- */
 
 static void pvi_turns_cli_and_sti_to_vif(void **state)
@@ -596,6 +609,7 @@ int main(void)
 		cmocka_unit_test(data_breakpoint_traps_after_the_instruction),
 		cmocka_unit_test(mov_ss_holds_off_the_trap_of_its_own_step),
 		cmocka_unit_test(sti_lets_one_instruction_pass),
+		cmocka_unit_test(an_nmi_does_not_come_right_behind_sti),
 		cmocka_unit_test(pvi_turns_cli_and_sti_to_vif),
 		cmocka_unit_test(popf_changes_if_and_iopl_by_privilege),
 		cmocka_unit_test(io_bitmap_decides_above_iopl),

@@ -69,7 +69,7 @@ void vcpu_update_req_mask(struct vcpu *v)
 	if ((v->rflags & FL_IF) && v->shadow == 0) {
 		mask |= REQ_IRQ;
 	}
-	if (!v->nmi_blocked && !(v->shadow & SHADOW_MOV_SS)) {
+	if (!v->nmi_blocked && v->shadow == 0) {
 		mask |= REQ_NMI;
 	}
 	v->req_mask = mask;

@@ -19,7 +19,7 @@ static void take_interrupt(struct vcpu *v)
 {
 	uint32_t req = atomic_load(&v->req);
 
-	if ((req & REQ_NMI) && !v->nmi_blocked && !(v->shadow & SHADOW_MOV_SS)) {
+	if ((req & REQ_NMI) && !v->nmi_blocked && v->shadow == 0) {
 		atomic_fetch_and(&v->req, ~(uint32_t)REQ_NMI);
 		vcpu_deliver(v, VEC_NMI, EVENT_NMI, false, 0);
 		return;
