@@ -296,7 +296,7 @@ enum { JUMP_CONTEXTS = 8, JUMP_SLOTS = 8192 };
 
 /* What an instruction inhibits until its successor has ended. */
 enum vcpu_shadow {
-	SHADOW_STI = 1,	   /* maskable interrupts */
+	SHADOW_STI = 1,	   /* interrupts and NMI */
 	SHADOW_MOV_SS = 2, /* interrupts, NMI and debug traps */
 };
 
@@ -385,6 +385,7 @@ struct vcpu {
 	bool halted; /* HLT executed, not yet woken */
 	bool wait_sipi;
 	uint8_t sipi_vector;
+	uint32_t n_pauses;   /* executed PAUSE instructions */
 	bool shutdown;	     /* triple fault: nothing runs until reset */
 	int delivering;	     /* exception being delivered, DELIVERING_INTERRUPT, or -1: for #DF */
 	bool delivering_ext; /* EXT bit of error codes raised meanwhile */

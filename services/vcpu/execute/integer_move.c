@@ -3,9 +3,13 @@
  * Moves: MOV of every form, MOVZX, MOVSX, MOVSXD, LEA, CMOVcc, SETcc, MOVNTI, MOVBE, XCHG of two
  * registers, BSWAP. Intel SDM volume 2.
  */
+#include <sched.h>
+
 #include "execute/flags.h"
 #include "execute/integer.h"
 #include "execute/operand.h"
+
+enum { PAUSES_TO_YIELD = 1024 };
 
 /* A load of `bits` through `conv` into a register of `to` bits, in the three forms of address. */
 #define LOAD_FAST(name, bits, to, conv, ea)                                                   \
@@ -194,6 +198,16 @@ static const struct insn *nop(struct vcpu *v, const struct insn *i)
 	NEXT(v, i);
 }
 
+/* Who spins waits for another CPU, and that may be waiting for this host CPU. */
+static const struct insn *pause_spin(struct vcpu *v, const struct insn *i)
+{
+	__builtin_ia32_pause();
+	if (++v->n_pauses % PAUSES_TO_YIELD == 0) {
+		sched_yield();
+	}
+	NEXT(v, i);
+}
+
 static const struct insn *bswap16(struct vcpu *v, const struct insn *i)
 {
 	uint32_t val = get32(v, i->rm_at);
@@ -253,7 +267,9 @@ static bool bind_xchg_acc(struct insn *i)
 {
 	i->reg_at = RAX * 8;
 	i->rm_at = i->rm * 8;
-	i->fn = i->reg_at == i->rm_at ? nop : xchg_handlers[width_index(i->opsize)];
+	i->fn = i->reg_at != i->rm_at ? xchg_handlers[width_index(i->opsize)]
+		: i->flags & INSN_REP ? pause_spin
+				      : nop;
 	return true;
 }
 
