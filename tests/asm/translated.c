@@ -320,7 +320,11 @@ static const struct snippet access_snippets[] = {
 };
 
 static const struct snippet string_snippets[] = {
-	CODE("\xa4"),			  /* movsb */
+	CODE("\x81\xe1\xff\x07\x00\x00\xf3\xa4\x90"), /* and ecx, 7ff; rep movsb */
+	CODE("\x0f\xb6\xc9\x48\x8d\x7e\x02\xf3\xa4"), /* overlapping: lea rdi, [rsi + 2] */
+	CODE("\x81\xe1\xff\x03\x00\x00\xf3\xab"),     /* rep stosd */
+	CODE("\x81\xe1\xff\x03\x00\x00\x01\xc2\x66\xf3\xab\x72\x01\x90"), /* rep stosw */
+	CODE("\xa4"),							  /* movsb */
 	CODE("\xa5\xa5\xaa\xab\xac\xad"), /* movsd; movsd; stosb; stosd; lodsb; lodsd */
 	CODE("\x66\xa5\x66\xab\x66\xad"), /* words */
 	CODE("\x01\xca\xa4\x72\x01\x90"), /* add edx, ecx; movsb; jc */
@@ -330,6 +334,8 @@ static const struct snippet string_snippets[] = {
 };
 
 static const struct snippet long_string_snippets[] = {
+	CODE("\x81\xe1\xff\x03\x00\x00\xf3\x48\xa5"),		  /* and ecx, 3ff; rep movsq */
+	CODE("\x81\xe1\x0f\x02\x00\x00\xf3\x48\xab\xf3\xa4"),	  /* rep stosq; rep movsb */
 	CODE("\x48\xa5\x48\xab\x48\xad"),			  /* quadwords */
 	CODE("\x48\x0f\xbf\xd2\x48\x0f\xa3\x13\x48\x0f\xb3\x13"), /* movsx rdx, dx; bt; btr */
 	CODE("\x4d\x0f\xbf\xf6\x4c\x0f\xbb\x33"), /* movsx r14, r14w; btc [rbx], r14 */

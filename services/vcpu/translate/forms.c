@@ -75,11 +75,13 @@ static struct form group_5(const struct insn *i, bool wide)
 	return interpret;
 }
 
-/* One element of MOVS, STOS, LODS. */
+/* One element of MOVS, STOS, LODS; REP MOVS, REP STOS. */
 static struct form string(const struct insn *i, bool long_mode)
 {
-	if (i->addrsize != (long_mode ? 8 : 4) ||
-	    i->flags & (INSN_REP | INSN_REPNE | INSN_SEG_CHECK) || i->seg >= SEG_FS) {
+	bool loads = (i->opcode & ~1) == 0xac;
+
+	if (i->addrsize != (long_mode ? 8 : 4) || i->flags & (INSN_REPNE | INSN_SEG_CHECK) ||
+	    i->seg >= SEG_FS || (i->flags & INSN_REP && loads)) {
 		return interpret;
 	}
 	return kind(FORM_STRING, 0);
