@@ -358,6 +358,7 @@ struct vcpu {
 	uint64_t tsc_from_host;	     /* what makes the guest's TSC of the host's, while it runs */
 	uint16_t event_flags;	     /* host EFLAGS, as aflags */
 	uint64_t group[VCPU_GROUPS]; /* host addresses: translate/groups.c */
+	struct tlb_entry no_page;    /* of no address but one that is never canonical */
 	bool event_avx;		     /* YMM registers hold guest state */
 
 	struct fx_area fx;				   /* x87, MXCSR, XMM: see execute/simd.h */

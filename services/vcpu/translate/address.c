@@ -6,9 +6,6 @@
  */
 #include "translate/generate.h"
 
-enum { ENTRY_SHIFT = 5 };
-_Static_assert(sizeof(struct tlb_entry) == 1 << ENTRY_SHIFT, "index by shift");
-
 static bool has_registers(const struct insn *i)
 {
 	return i->base != REG_NONE || i->index != REG_NONE;
@@ -52,46 +49,32 @@ void generate_offset_of(struct generate *g, unsigned k, unsigned to, unsigned si
 
 /* -- the check of the linear address in RAX; afterwards RAX is the host's -- */
 
-static bool host_has_bmi2(void)
+static void check_site(struct generate *g, struct site site)
 {
-	return __builtin_cpu_supports("bmi2");
+	struct stub s = {.site = site};
+
+	s.site.kind = SITE_ACCESS;
+	s.site.region = g->x->n_regions;
+	/* Kernels work for many processes: pages change often. */
+	if (g->r->key & MODE_USER && !cache_is_by_slot(g->x, g->r, site.insn)) {
+		s.site.flags |= SITE_CACHED;
+	}
+	s.from = site_emit(&g->e, g->tlb, &s.site);
+	s.back = g->e.p;
+	generate_stub(g, s);
 }
 
-/* By its slot of the TLB. */
-static void check_slot(struct generate *g, struct stub s)
+static uint8_t write_flags(bool write)
 {
-	struct emit *e = &g->e;
-	bool write = s.kind != SITE_READ && s.write;
-	int32_t tag = g->tlb + (int32_t)(write ? offsetof(struct tlb_entry, w)
-					       : offsetof(struct tlb_entry, r));
-
-	if (host_has_bmi2()) { /* rorx $12 - 5, %eax, %ecx */
-		emit_op(e,
-			(struct op){.vex = true, .map = MAP_0F3A, .prefix = 0xf2, .opcode = 0xf0},
-			RCX, rm_reg(RAX));
-	} else {
-		emit_mov32(e, RCX, RAX);
-		emit_alu(e, 0xc1, 4, 5, rm_reg(RCX)); /* shr */
-	}
-	emit8(e, 12 - ENTRY_SHIFT);
-	emit_alu_imm(e, ALU_AND, 4, rm_reg(RCX), (TLB_SIZE - 1) << ENTRY_SHIFT);
-	emit_alu(e, 0x33, 8, RAX, rm_index(RSP, RCX, 0, tag)); /* xor */
-	emit8(e, 0x48);					       /* cmp $4096 - size, %rax */
-	emit8(e, 0x3d);
-	emit32(e, 4096 - s.size);
-	s.from = emit_jcc(e, 7); /* ja */
-	emit_alu(e, 0x03, 8, RAX,
-		 rm_index(RSP, RCX, 0, g->tlb + (int32_t)offsetof(struct tlb_entry, page)));
-	s.back = e->p;
-	generate_stub(g, s);
+	return write ? SITE_RANGE_WRITE | SITE_LEAD_WRITE : 0;
 }
 
 void generate_check(struct generate *g, unsigned k, unsigned size, bool write)
 {
-	check_slot(g, (struct stub){.kind = write ? SITE_WRITE : SITE_READ,
+	check_site(g, (struct site){.insn = k,
 				    .size = size,
-				    .write = write,
-				    .insn = k});
+				    .lead_size = size,
+				    .flags = write_flags(write)});
 }
 
 /* The address is known: its entry of the TLB is, too. */
@@ -110,11 +93,14 @@ static struct rm check_fixed(struct generate *g, unsigned k, uint64_t lin, unsig
 		emit_const(e, RAX, page);
 		emit_alu(e, 0x3b, 8, RAX, rm_mem(RSP, tag));
 	}
-	generate_stub(g, (struct stub){.kind = write ? SITE_WRITE : SITE_READ,
-				       .size = size,
+	generate_stub(g, (struct stub){.site = {.region = g->x->n_regions,
+						.kind = SITE_ACCESS,
+						.insn = k,
+						.size = size,
+						.lead_size = size,
+						.flags = write_flags(write)},
 				       .fixed = true,
 				       .lin = lin,
-				       .insn = k,
 				       .from = emit_jcc(e, 5)});
 	emit_load(e, 8, RAX, rm_mem(RSP, entry + (int32_t)offsetof(struct tlb_entry, page)));
 	g->stub[g->n_stubs - 1].back = e->p;
@@ -134,16 +120,21 @@ static struct rm group_slot(const struct generate *g, const struct access *a)
 				     (size_t)(a->group - g->group) * sizeof(uint64_t)));
 }
 
-/* RAX: the linear address of the group's first byte. */
-static struct rm lead(struct generate *g, unsigned k, const struct access *a)
+/* RAX: the linear address of the group's first byte. `size`, `write`: the access that leads it. */
+static struct rm lead(struct generate *g, unsigned k, const struct access *a, unsigned size,
+		      bool write)
 {
-	check_slot(g, (struct stub){.kind = SITE_GROUP,
-				    .size = (uint8_t)(a->group->hi - a->group->lo),
-				    .write = a->group->write,
-				    .insn = k});
+	const struct group *group = a->group;
+
+	check_site(g, (struct site){.insn = k,
+				    .size = (uint8_t)(group->hi - group->lo),
+				    .lead_off = (uint8_t)(a->at - group->lo),
+				    .lead_size = size,
+				    .flags = SITE_GROUPED | (write ? SITE_LEAD_WRITE : 0) |
+					     (group->write ? SITE_RANGE_WRITE : 0)});
 	emit_store(&g->e, 8, RAX, group_slot(g, a));
 	g->r->leads[k] = true;
-	return rm_mem(RAX, a->at - a->group->lo);
+	return rm_mem(RAX, a->at - group->lo);
 }
 
 static struct rm follow(struct generate *g, const struct access *a)
@@ -181,7 +172,7 @@ struct rm generate_operand(struct generate *g, unsigned k, unsigned size, bool w
 		emit_lea(&g->e, address_size, RAX,
 			 rm_mem(generate_get(g, i->base, RAX, true),
 				(int32_t)i->disp - (a->at - a->group->lo)));
-		return with_flags(g, k, lead(g, k, a));
+		return with_flags(g, k, lead(g, k, a, size, write));
 	}
 	if (!has_registers(i) && (i->seg < SEG_FS || !g->long_mode)) {
 		uint64_t lin = fixed_address(g, k, address_size);
@@ -217,7 +208,7 @@ struct rm generate_stack(struct generate *g, unsigned k, int disp, bool write)
 		emit_load(&g->e, g->stack_size, RAX, rm_reg(base));
 	}
 	if (is_grouped(a)) {
-		return lead(g, k, a);
+		return lead(g, k, a, g->stack_size, write);
 	}
 	generate_check(g, k, g->stack_size, write);
 	return rm_mem(RAX, 0);

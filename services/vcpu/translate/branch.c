@@ -9,6 +9,11 @@
 
 #include "translate/generate.h"
 
+static struct site site_of(const struct generate *g, enum site_kind kind, unsigned k)
+{
+	return (struct site){.region = g->x->n_regions, .kind = kind, .insn = k};
+}
+
 static void to_block(struct generate *g, unsigned block, int cc)
 {
 	if (g->n_fixups == GENERATE_FIXUPS) {
@@ -48,10 +53,8 @@ static void to_exit_key(struct generate *g, unsigned k, uint64_t target, int cc,
 		g->e.full = true;
 		return;
 	}
-	generate_stub(g, (struct stub){.kind = SITE_EXIT,
+	generate_stub(g, (struct stub){.site = {.kind = SITE_EXIT, .region = exit, .insn = k},
 				       .save = g->in_host && !g->in_memory,
-				       .insn = k,
-				       .exit = exit,
 				       .from = cc < 0 ? emit_jmp(&g->e)
 						      : emit_jcc(&g->e, (unsigned)cc)});
 }
@@ -106,7 +109,8 @@ void generate_jump(struct generate *g, unsigned k, uint32_t key)
 	emit_alu_imm(e, ALU_AND, 4, rm_reg(RCX), (JUMP_SLOTS - 1) * 2);
 	emit_alu(e, 0x3b, 8, RAX,
 		 rm_index(RSP, RCX, 3, jumps + (int32_t)offsetof(struct jump_slot, rip)));
-	generate_stub(g, (struct stub){.kind = SITE_INDIRECT, .insn = k, .from = emit_jcc(e, 5)});
+	generate_stub(g,
+		      (struct stub){.site = site_of(g, SITE_INDIRECT, k), .from = emit_jcc(e, 5)});
 	emit_alu(e, 0xff, 4, 4,
 		 rm_index(RSP, RCX, 3, jumps + (int32_t)offsetof(struct jump_slot, host)));
 }
@@ -263,20 +267,19 @@ void generate_requests(struct vcpu *v, struct emit *e)
 
 void generate_poll(struct generate *g, unsigned k)
 {
+	struct site site = site_of(g, SITE_POLL, k);
 	struct emit *e = &g->e;
 
 	generate_requests(g->v, e);
 	if (!g->live) {
 		emit_alu(e, 0x0b, 4, RAX, VCPU_FIELD(stop)); /* or */
-		generate_stub(g,
-			      (struct stub){.kind = SITE_POLL, .insn = k, .from = emit_jcc(e, 5)});
+		generate_stub(g, (struct stub){.site = site, .from = emit_jcc(e, 5)});
 		return;
 	}
 	emit_load(e, 4, RCX, VCPU_FIELD(stop));
 	emit_lea(e, 4, RCX, rm_index(RAX, RCX, 0, 0));
 	emit8(e, 0xe3); /* jrcxz over the jump */
 	emit8(e, 5);
-	generate_stub(g, (struct stub){.kind = SITE_POLL | (g->in_host ? SITE_FLAGS : 0),
-				       .insn = k,
-				       .from = emit_jmp(e)});
+	site.flags = g->in_host ? SITE_FLAGS : 0;
+	generate_stub(g, (struct stub){.site = site, .from = emit_jmp(e)});
 }

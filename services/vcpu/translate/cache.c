@@ -219,6 +219,22 @@ static const uint8_t *page_host(struct vcpu *v, uint64_t gpa)
 	return run.r ? run.r + (gpa - run.gpa) : NULL;
 }
 
+bool cache_is_by_slot(struct translator *x, const struct region *r, unsigned k)
+{
+	const struct code_pages *p = find_page(x, r->gpa);
+
+	return p && p->by_slot[r->at[k] >> 6] >> (r->at[k] & 63) & 1;
+}
+
+void cache_set_by_slot(struct translator *x, const struct region *r, unsigned k)
+{
+	struct code_pages *p = find_page(x, r->gpa);
+
+	if (p) {
+		p->by_slot[r->at[k] >> 6] |= 1ull << (r->at[k] & 63);
+	}
+}
+
 struct code_pages *cache_page(struct vcpu *v, uint64_t gpa)
 {
 	struct translator *x = v->translator;
@@ -531,6 +547,20 @@ static void invalidate_page(struct vcpu *v, struct code_pages *page, uint64_t li
 			p = &r->page_next;
 		}
 	}
+}
+
+void cache_drop(struct vcpu *v, struct region *r)
+{
+	struct code_pages *page = find_page(v->translator, r->gpa);
+	struct region **p = page ? &page->regions : NULL;
+
+	while (p && *p && *p != r) {
+		p = &(*p)->page_next;
+	}
+	if (p && *p) {
+		*p = r->page_next;
+	}
+	kill(v, r);
 }
 
 void cache_invalidate(struct vcpu *v, uint64_t gpa, uint64_t len)

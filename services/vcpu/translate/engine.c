@@ -15,6 +15,9 @@
 
 enum { HOT = 16 };
 
+/* Not canonical; the host has nothing at 0, so an access there faults as it should. */
+#define NO_PAGE 0x8000deadbeef0000ull
+
 static const char *translator_unusable(void)
 {
 	return NULL;
@@ -41,6 +44,7 @@ static int translator_vcpu_init(struct vcpu *v)
 		return ret;
 	}
 	v->one_trace = true;
+	v->no_page.r = v->no_page.w = v->no_page.x = NO_PAGE;
 	v->translator->hot = HOT;
 	v->translator->avx = host_has_avx();
 	cache_flush(v);
@@ -61,7 +65,7 @@ static void enter(struct vcpu *v, const uint8_t *host)
 }
 
 /* A trace that was run often enough becomes a region. */
-static const struct found *translate(struct vcpu *v, uint32_t key)
+const struct found *engine_translate(struct vcpu *v, uint32_t key)
 {
 	struct region *r =
 		cache_jump_context(v->translator, key) < 0 ? NULL : region_decode(v, key);
@@ -75,7 +79,7 @@ static void run_verified(struct vcpu *v)
 	const struct found *f = key ? cache_lookup(v, key) : NULL;
 
 	if (!f && key && !trace_find(v, false)->crosses) {
-		f = translate(v, key);
+		f = engine_translate(v, key);
 	}
 	if (f) {
 		verify_run(v, f);
@@ -107,7 +111,7 @@ static void run_some(struct vcpu *v)
 			return;
 		}
 		t->heat = 0;
-		f = translate(v, key);
+		f = engine_translate(v, key);
 		if (!f) {
 			run_trace(v, t);
 			return;

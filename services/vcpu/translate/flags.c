@@ -11,7 +11,6 @@
 
 #define ALL    ((flag_set)FL_ARITH)
 #define NOT_CF ((flag_set)(FL_ARITH & ~FL_CF))
-#define CF_OF  ((flag_set)(FL_CF | FL_OF))
 #define SAHF   ((flag_set)(FL_ARITH & ~FL_OF))
 
 static flag_set condition_reads(unsigned cc)
@@ -38,10 +37,14 @@ static struct flag_use shift(const struct insn *i)
 	}
 	count = i->opcode >= 0xd0 ? 1 : i->imm & (i->opcode == 0xc1 && i->opsize == 8 ? 63 : 31);
 	if (op < 4) {
-		return (struct flag_use){op >= 2 ? FL_CF : 0, count == 1 ? CF_OF : 0};
+		return (struct flag_use){
+			op >= 2 ? FL_CF : 0,
+			count ? host_flags(HOST_ROTATE) & (FL_CF | FL_OF) : 0,
+		};
 	}
-	return (struct flag_use){0, count ? (flag_set)(ALL & ~FL_AF & (count == 1 ? ALL : ~FL_OF))
-					  : 0};
+	return (struct flag_use){0, !count	 ? 0
+				    : count == 1 ? host_flags(HOST_SHIFT_1)
+						 : host_flags(HOST_SHIFT)};
 }
 
 static struct flag_use group_3(const struct insn *i)
@@ -51,7 +54,7 @@ static struct flag_use group_3(const struct insn *i)
 	case 1:
 	case 3: return (struct flag_use){0, ALL}; /* TEST, NEG */
 	case 4:
-	case 5: return (struct flag_use){0, CF_OF}; /* MUL, IMUL */
+	case 5: return (struct flag_use){0, host_flags(HOST_MULTIPLY)}; /* MUL, IMUL */
 	}
 	return (struct flag_use){0, 0};
 }
@@ -62,7 +65,7 @@ static struct flag_use map_1(const struct insn *i)
 	case 0x00 ... 0x3f: return alu(i->opcode >> 3);
 	case 0x40 ... 0x4f: return (struct flag_use){0, NOT_CF};
 	case 0x69:
-	case 0x6b: return (struct flag_use){0, CF_OF};
+	case 0x6b: return (struct flag_use){0, host_flags(HOST_MULTIPLY)};
 	case 0x70 ... 0x7f: return (struct flag_use){condition_reads(i->opcode), 0};
 	case 0x80 ... 0x83: return alu(i->reg & 7);
 	case 0x84:
@@ -114,17 +117,19 @@ static struct flag_use map_0f(const struct insn *i)
 	case 0xab:
 	case 0xb3:
 	case 0xba:
-	case 0xbb: return (struct flag_use){0, FL_CF};
+	case 0xbb: return (struct flag_use){0, host_flags(HOST_BIT)};
 	case 0xa4:
-	case 0xac: return (struct flag_use){0, i->imm & 31 ? FL_CF | FL_ZF | FL_SF | FL_PF : 0};
-	case 0xaf: return (struct flag_use){0, CF_OF};
+	case 0xac: return (struct flag_use){0, i->imm & 31 ? host_flags(HOST_SHIFT_DOUBLE) : 0};
+	case 0xaf: return (struct flag_use){0, host_flags(HOST_MULTIPLY)};
 	case 0xb0:
 	case 0xb1:
 	case 0xc0:
 	case 0xc1: return (struct flag_use){0, ALL};
 	case 0xb8: return (struct flag_use){0, ALL}; /* POPCNT */
 	case 0xbc:
-	case 0xbd: return (struct flag_use){0, i->flags & INSN_REP ? FL_CF | FL_ZF : FL_ZF};
+	case 0xbd:
+		return (struct flag_use){0, i->flags & INSN_REP ? FL_CF | FL_ZF
+								: host_flags(HOST_BIT_SCAN)};
 	case 0xc7: return (struct flag_use){0, i->mod != 3 ? FL_ZF : 0};
 	}
 	return (struct flag_use){0, 0};

@@ -13,15 +13,15 @@ void generate_stub(struct generate *g, struct stub s)
 
 void generate_unlikely(struct generate *g, unsigned k, unsigned cc)
 {
-	generate_stub(g, (struct stub){.kind = SITE_INTERPRET,
-				       .insn = k,
-				       .from = emit_jcc(&g->e, cc)});
+	struct site site = {.region = g->x->n_regions, .kind = SITE_INTERPRET, .insn = k};
+
+	generate_stub(g, (struct stub){.site = site, .from = emit_jcc(&g->e, cc)});
 }
 
 void generate_rejoin(struct generate *g, unsigned first)
 {
 	for (unsigned n = first; n < g->n_stubs; n++) {
-		if (g->stub[n].kind == SITE_INTERPRET) {
+		if (g->stub[n].site.kind == SITE_INTERPRET) {
 			g->stub[n].back = g->e.p;
 		}
 	}
@@ -62,7 +62,8 @@ static void interpret(struct generate *g, unsigned k)
 	generate_event(g->x, &g->e,
 		       (struct site){.region = g->x->n_regions,
 				     .insn = k,
-				     .kind = SITE_INTERPRET | (flags ? SITE_FLAGS : 0)});
+				     .kind = SITE_INTERPRET,
+				     .flags = flags ? SITE_FLAGS : 0});
 	g->in_host = g->in_memory = true;
 }
 
@@ -132,19 +133,19 @@ static void block(struct generate *g, unsigned n, int next)
 static void emit_stub(struct generate *g, const struct stub *s)
 {
 	struct emit *e = &g->e;
-	struct site site = {.region = g->x->n_regions,
-			    .insn = s->insn,
-			    .kind = s->kind,
-			    .size = s->size};
+	struct site site = s->site;
 
 	if (e->full) {
 		return;
 	}
 	emit_patch(s->from, e->p);
-	if (s->kind == SITE_EXIT) {
-		struct exit_link *exit = &g->x->exits[s->exit];
+	if (site.kind == SITE_ACCESS && !s->fixed) {
+		site_emit_stub(g->x, e, g->tlb, &site, s->back);
+		return;
+	}
+	if (site.kind == SITE_EXIT) {
+		struct exit_link *exit = &g->x->exits[site.region];
 
-		site.region = s->exit;
 		exit->branch = (uint32_t)(s->from - g->x->code);
 		exit->stub = generate_here(g->x, e);
 		if (s->save) {
@@ -155,20 +156,14 @@ static void emit_stub(struct generate *g, const struct stub *s)
 	}
 	if (s->fixed) {
 		emit_const(e, RAX, s->lin);
-	} else if (s->kind == SITE_READ || s->kind == SITE_WRITE) {
-		size_t tag =
-			s->write ? offsetof(struct tlb_entry, w) : offsetof(struct tlb_entry, r);
-
-		emit_alu(e, 0x33, 8, RAX, rm_index(RSP, RCX, 0, g->tlb + (int32_t)tag));
 	}
 	generate_event(g->x, e, site);
-	if (s->back && s->kind != SITE_GROUP) {
-		uint8_t *at;
+	if (s->fixed) { /* what follows adds the offset */
+		emit_lea(e, 8, RAX, rm_mem(RAX, -(int32_t)(s->lin & 4095)));
+	}
+	if (s->back) {
+		uint8_t *at = emit_jmp(e);
 
-		if (s->fixed) { /* what follows adds the offset */
-			emit_lea(e, 8, RAX, rm_mem(RAX, -(int32_t)(s->lin & 4095)));
-		}
-		at = emit_jmp(e);
 		if (!e->full) {
 			emit_patch(at, s->back);
 		}
@@ -212,10 +207,8 @@ static void emit_region(struct generate *g)
 static void set_context(struct generate *g)
 {
 	uint32_t key = g->r->key;
-	unsigned ctx = key & MODE_USER ? MMU_USER : key & KEY_AC ? MMU_SUPER_AC : MMU_SUPER;
-	size_t tlb = offsetof(struct vcpu, tlbs) + ctx * sizeof(struct mmu_tlb);
 
-	g->tlb = (int32_t)(tlb + offsetof(struct mmu_tlb, e));
+	g->tlb = site_tlb(key);
 	g->long_mode = (key & MODE_SIZE) == MODE_64;
 	g->stack_size = g->long_mode ? 8 : 4;
 }

@@ -10,14 +10,10 @@ enum { GENERATE_STUBS = 1024, GENERATE_FIXUPS = 256 };
 
 /* Code out of the way, emitted behind the region: a call of translate_event(). */
 struct stub {
-	uint8_t kind; /* enum site_kind, SITE_FLAGS */
-	uint8_t size;
+	struct site site;
 	bool save;  /* flags first: of exits */
-	bool write; /* of memory accesses */
 	bool fixed; /* the address is lin, not in RAX */
 	uint64_t lin;
-	uint16_t insn;
-	uint32_t exit; /* index of an exit */
 	uint8_t *from; /* displacement of the jump that leads here */
 	uint8_t *back; /* where to go on; NULL: never */
 };
@@ -125,6 +121,21 @@ void generate_offset_of(struct generate *g, unsigned k, unsigned to, unsigned si
 /* The same of a stack operand at guest RSP (for LEAVE: RBP) + disp. Flags are not restored. */
 struct rm generate_stack(struct generate *g, unsigned k, int disp, bool write);
 void generate_move_stack(struct generate *g, int by);
+
+/* -- sites.c -- */
+
+/* The check of the linear address in RAX, which becomes the host's. Spoils RCX and flags. Returns
+ * the displacement of the jump to the stub, which goes back to what follows. */
+uint8_t *site_emit(struct emit *e, int32_t tlb, const struct site *s);
+void site_emit_stub(struct translator *x, struct emit *e, int32_t tlb, const struct site *s,
+		    const uint8_t *back);
+int32_t site_tlb(uint32_t key);
+/* A cached site met the page of lin, which the TLB has. False: it has met too many. */
+bool site_turn(struct vcpu *v, const struct site *site, uint64_t lin);
+/* The sites of r that met many pages are to be by slot when it is translated again. */
+void sites_settle(struct vcpu *v, const struct region *r);
+/* A group's check that fails leads to `plain` (writable view) from now on. */
+void site_lead_plain(struct vcpu *v, const struct site *site, const uint8_t *plain);
 
 /* -- groups.c -- */
 

@@ -311,9 +311,10 @@ static struct region *finish(struct draft *d)
 	r->bound = cache_alloc(x, n * sizeof(*r->bound));
 	r->leads = cache_alloc(x, n);
 	r->in_host = cache_alloc(x, n);
+	r->turns = cache_alloc(x, n);
 	r->block = cache_alloc(x, d->n_blocks * sizeof(*r->block));
-	if (!r->block || !r->bound || !r->in_host || !r->leads || !r->after || !r->at || !r->use ||
-	    !r->form || !r->insn) {
+	if (!r->block || !r->bound || !r->in_host || !r->leads || !r->turns || !r->after ||
+	    !r->at || !r->use || !r->form || !r->insn) {
 		return NULL;
 	}
 	memcpy(r->insn, d->insn, n * sizeof(*r->insn));
@@ -374,6 +375,7 @@ struct region *region_copy(struct vcpu *v, const struct region *r, unsigned k)
 	*copy = *r;
 	copy->plain = true;
 	copy->page_next = NULL;
+	copy->plain_near = NULL;
 	copy->n_insns = n;
 	copy->n_blocks = 1;
 	copy->insn += k;
@@ -384,8 +386,9 @@ struct region *region_copy(struct vcpu *v, const struct region *r, unsigned k)
 	copy->after = cache_alloc(x, n * sizeof(*copy->after));
 	copy->leads = cache_alloc(x, n);
 	copy->in_host = cache_alloc(x, n);
+	copy->turns = cache_alloc(x, n);
 	copy->block = cache_alloc(x, sizeof(*copy->block));
-	if (!copy->after || !copy->leads || !copy->in_host || !copy->block) {
+	if (!copy->after || !copy->in_host || !copy->leads || !copy->turns || !copy->block) {
 		return NULL;
 	}
 	*copy->block =

@@ -263,19 +263,75 @@ static bool is_misaligned(const struct region *r, unsigned k, uint64_t lin)
 	       lin & (o.align - 1u);
 }
 
-static const uint8_t *access_memory(struct vcpu *v, struct region *r, const struct site *site,
-				    bool write)
+/* With its sites by slot that met many pages; v->rip is within it, where it goes on. */
+static const uint8_t *translate_again(struct vcpu *v, struct region *r)
 {
-	void *p;
+	uint64_t rip = v->rip;
+
+	sites_settle(v, r);
+	cache_drop(v, r);
+	if (!r->plain) {
+		v->rip = r->lin | r->block[0].at;
+		engine_translate(v, r->key);
+		v->rip = rip;
+	}
+	return go_on(v);
+}
+
+/* The group's check cannot pass: on in a plain copy, to which the stub leads from now on. */
+static const uint8_t *plain(struct vcpu *v, struct region *r, const struct site *site)
+{
+	struct translator *x = v->translator;
+	struct region *copy;
+
+	if (!r->plain_near) {
+		r->plain_near = cache_alloc(x, r->n_insns * sizeof(*r->plain_near));
+		if (!r->plain_near) {
+			return NULL;
+		}
+	}
+	if (r->plain_near[site->insn]) {
+		return cache_exec(x, r->plain_near[site->insn]);
+	}
+	copy = region_copy(v, r, site->insn);
+	if (!copy || !generate(v, copy) || !generate_entry(v, copy, copy->block)) {
+		return NULL;
+	}
+	r->plain_near[site->insn] = copy->block->near;
+	site_lead_plain(v, site, x->code + copy->block->near);
+	return cache_exec(x, copy->block->near);
+}
+
+/* Does the TLB let all bytes that the site checks be accessed? */
+static bool passes(const struct vcpu *v, const struct site *site)
+{
+	const struct tlb_entry *e = &v->tlb->e[tlb_slot(v->event_arg)];
+	uint64_t tag = site->flags & SITE_RANGE_WRITE ? e->w : e->r;
+
+	return (v->event_arg ^ tag) <= 4096u - site->size;
+}
+
+static const uint8_t *access_memory(struct vcpu *v, struct region *r, const struct site *site)
+{
+	uint64_t lin = v->event_arg + site->lead_off;
+	bool grouped = site->flags & SITE_GROUPED;
+	uint8_t *p;
 
 	set_instruction(v, r, site->insn);
-	if (is_misaligned(r, site->insn, v->event_arg)) {
-		return interpret(v, r, site->insn, cache_exec(v->translator, r->after[site->insn]));
+	if (!is_misaligned(r, site->insn, lin)) {
+		p = mmu_ptr_slow(v, lin, site->lead_size,
+				 site->flags & SITE_LEAD_WRITE ? MMU_RW : MMU_R);
+		if (p && (!grouped || passes(v, site))) {
+			v->event_result = (uint64_t)(uintptr_t)(p - site->lead_off);
+			if (site->flags & SITE_CACHED && passes(v, site) &&
+			    !site_turn(v, site, v->event_arg)) {
+				return translate_again(v, r);
+			}
+			return (const uint8_t *)(site + 1);
+		}
 	}
-	p = mmu_ptr_slow(v, v->event_arg, site->size, write ? MMU_RW : MMU_R);
-	if (p) {
-		v->event_result = (uint64_t)(uintptr_t)p;
-		return (const uint8_t *)(site + 1);
+	if (grouped) {
+		return plain(v, r, site);
 	}
 	return interpret(v, r, site->insn, cache_exec(v->translator, r->after[site->insn]));
 }
@@ -295,22 +351,6 @@ static const uint8_t *leave_by(struct vcpu *v, uint32_t exit)
 	}
 	cache_link(x, exit, f);
 	return cache_exec(x, f->near);
-}
-
-/* A group's check failed. From now on its stub leads to the plain copy at once. */
-static const uint8_t *plain(struct vcpu *v, const struct region *r, const struct site *site)
-{
-	struct translator *x = v->translator;
-	uint8_t *stub = (uint8_t *)site - x->to_exec - 5;
-	struct region *copy = region_copy(v, r, site->insn);
-
-	if (!copy || !generate(v, copy) || !generate_entry(v, copy, copy->block)) {
-		set_instruction(v, r, site->insn);
-		return NULL;
-	}
-	*stub = 0xe9;
-	emit_patch(stub + 1, x->code + copy->block->near);
-	return cache_exec(x, copy->block->near);
 }
 
 static bool is_canonical(uint64_t rip)
@@ -362,33 +402,31 @@ static const uint8_t *indirect(struct vcpu *v, struct region *from, unsigned k)
 const uint8_t *runtime_event(struct vcpu *v, const struct site *site)
 {
 	struct translator *x = v->translator;
-	unsigned kind = site->kind & ~SITE_FLAGS;
 	struct region *r;
 
-	if (site->kind & SITE_FLAGS) {
+	if (site->flags & SITE_FLAGS) {
 		v->aflags = v->event_flags;
 	}
 	if (x->chaos) {
 		chaos_event(v);
 	}
-	if (kind == SITE_EXIT) {
+	if (site->kind == SITE_EXIT) {
 		return leave_by(v, site->region);
 	}
 	r = x->regions[site->region];
-	if (x->verify && kind != SITE_INDIRECT && verify_ends(v, r->lin | r->at[site->insn])) {
+	if (x->verify && site->kind != SITE_INDIRECT &&
+	    verify_ends(v, r->lin | r->at[site->insn])) {
 		v->rip = r->lin | r->at[site->insn];
 		return NULL;
 	}
-	switch (kind) {
-	case SITE_READ: return access_memory(v, r, site, false);
-	case SITE_WRITE: return access_memory(v, r, site, true);
+	switch (site->kind) {
+	case SITE_ACCESS: return access_memory(v, r, site);
 	case SITE_INTERPRET: return interpret(v, r, site->insn, (const uint8_t *)(site + 1));
 	case SITE_FAULT: return interpret(v, r, site->insn, cache_exec(x, r->after[site->insn]));
-	case SITE_GROUP: return plain(v, r, site);
 	case SITE_INDIRECT: return indirect(v, r, site->insn);
 	}
 	v->rip = r->lin | r->at[site->insn];
-	return kind == SITE_ENTRY ? go_on(v) : NULL;
+	return site->kind == SITE_ENTRY ? go_on(v) : NULL;
 }
 
 /* -- signals -- */
@@ -436,7 +474,8 @@ static void on_signal(int sig, siginfo_t *info, void *uc_)
 	}
 	x->fault = (struct site){.region = r->number,
 				 .insn = k,
-				 .kind = SITE_FAULT | (r->in_host[k] ? SITE_FLAGS : 0)};
+				 .kind = SITE_FAULT,
+				 .flags = r->in_host[k] ? SITE_FLAGS : 0};
 	reg[REG_RSP] -= 8;
 	*(const struct site **)(uintptr_t)reg[REG_RSP] = &x->fault;
 	reg[REG_RIP] = (greg_t)(uintptr_t)cache_exec(x, x->event);

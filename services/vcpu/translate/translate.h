@@ -68,31 +68,41 @@ struct region {
 	struct insn **bound; /* those that were interpreted, and what ends them; or NULL */
 	struct form *form;
 	struct flag_use *use;
-	uint16_t *at;	  /* offset of each in the page */
-	uint32_t *after;  /* offset into code memory of what follows each */
-	uint8_t *leads;	  /* its check is also that of others: see groups.c */
-	uint8_t *in_host; /* host EFLAGS hold flags that are needed when its operation runs */
+	uint16_t *at;	      /* offset of each in the page */
+	uint32_t *after;      /* offset into code memory of what follows each */
+	uint8_t *leads;	      /* its check is also that of others: see groups.c */
+	uint8_t *turns;	      /* of each, how often its cached check was set anew */
+	uint32_t *plain_near; /* of each, `near` of the plain copy from it on; NULL: none yet */
+	uint8_t *in_host;     /* host EFLAGS hold flags that are needed when its operation runs */
 	struct block *block;
 };
 
-/* Why translated code calls translate_event(); the record follows the call instruction. */
+/* Why translated code calls runtime_event(); the record follows the call instruction. */
 enum site_kind {
-	SITE_READ,	/* no TLB entry for a load of `size` at vcpu.event_arg */
-	SITE_WRITE,	/* ... a store or read-modify-write */
+	SITE_ACCESS,	/* no TLB entry for the memory access at vcpu.event_arg */
 	SITE_INTERPRET, /* the instruction is to be interpreted */
-	SITE_EXIT,	/* a direct branch leaves the region: exits[arg] */
+	SITE_EXIT,	/* a direct branch leaves the region: exits[region] */
 	SITE_INDIRECT,	/* the target vcpu.event_arg is not in the jump cache */
 	SITE_POLL,	/* a request, before instruction `insn` */
 	SITE_ENTRY,	/* ... or the page moved: an entry's checks */
-	SITE_GROUP,	/* a group's check failed: on in a plain copy, from `insn` on */
 	SITE_FAULT,	/* a host signal came from the instruction */
 };
-#define SITE_FLAGS 0x80 /* in kind: host EFLAGS hold the guest's flags */
+
+enum site_flag {
+	SITE_FLAGS = 1 << 0,	   /* host EFLAGS hold the guest's flags */
+	SITE_RANGE_WRITE = 1 << 1, /* the bytes checked must be writable */
+	SITE_LEAD_WRITE = 1 << 2,  /* the instruction's own access writes */
+	SITE_GROUPED = 1 << 3,	   /* the check is for a group: see groups.c */
+	SITE_CACHED = 1 << 4,	   /* the check has its TLB slot as a constant: see sites.c */
+};
 
 struct site {
 	uint32_t region; /* or index of an exit */
 	uint16_t insn;
-	uint8_t kind, size;
+	uint8_t kind, flags;
+	/* Of an access: bytes checked from event_arg on; the instruction's own among them. */
+	uint8_t size, lead_off, lead_size;
+	uint8_t reserved;
 } __attribute__((packed));
 
 /* A direct branch out of a region. */
@@ -136,7 +146,8 @@ struct code_pages {
 	uint64_t gpa;
 	uint64_t starts[4]; /* which 16 bytes entries begin in, at least */
 	uint64_t lines;
-	const uint8_t *host; /* its bytes */
+	const uint8_t *host;  /* its bytes */
+	uint64_t by_slot[64]; /* by offset: instructions whose accesses find no one page */
 	struct region *regions;
 };
 
@@ -190,6 +201,9 @@ bool cache_has(struct translator *x, uint64_t lin, uint64_t gpa, uint32_t key);
 void *cache_alloc(struct translator *x, size_t size);
 /* Makes r, complete but for its number, known. False: no memory. */
 bool cache_insert(struct vcpu *v, struct region *r);
+/* Shall instruction k of r look its pages up by slot? From now on. */
+bool cache_is_by_slot(struct translator *x, const struct region *r, unsigned k);
+void cache_set_by_slot(struct translator *x, const struct region *r, unsigned k);
 struct code_pages *cache_page(struct vcpu *v, uint64_t gpa);
 uint32_t cache_map_id(struct translator *x, uint64_t lin, uint64_t gpa);
 /* Region and instruction of a host address; NULL: none. */
@@ -202,6 +216,8 @@ void cache_remember(struct vcpu *v, const struct found *to);
 void cache_remap(struct vcpu *v);
 /* Empties the jump cache. */
 void cache_forget_jumps(struct vcpu *v);
+/* Drops one region that is not running, or is about to be left. */
+void cache_drop(struct vcpu *v, struct region *r);
 void cache_invalidate(struct vcpu *v, uint64_t gpa, uint64_t len);
 
 static inline const uint8_t *cache_exec(const struct translator *x, uint32_t code)
@@ -289,6 +305,22 @@ struct region *region_decode(struct vcpu *v, uint32_t key);
 /* The rest of r's block from instruction k on, plain. NULL: no memory (translator.flush is set). */
 struct region *region_copy(struct vcpu *v, const struct region *r, unsigned k);
 
+/* -- host_flags.c -- */
+
+enum host_flags_of {
+	HOST_MULTIPLY,
+	HOST_SHIFT_1, /* by 1, and by a constant that is more */
+	HOST_SHIFT,
+	HOST_ROTATE,
+	HOST_SHIFT_DOUBLE,
+	HOST_BIT,
+	HOST_BIT_SCAN,
+	N_HOST_FLAGS
+};
+/* Flags that the host's instructions of a kind write in any case, undefined ones too. Any thread.
+ */
+flag_set host_flags(enum host_flags_of what);
+
 /* -- flags.c: which flags matter where -- */
 
 struct flag_use flags_of(const struct insn *i);
@@ -306,6 +338,11 @@ bool generate_entry(struct vcpu *v, struct region *r, struct block *b);
 
 /* -- debug.c -- */
 extern const struct mobo_engine_debug translator_debug;
+
+/* -- engine.c -- */
+
+/* Translates the region at v->rip, whose page the TLB's x side holds. NULL: not possible. */
+const struct found *engine_translate(struct vcpu *v, uint32_t key);
 
 /* -- runtime.c: between translated code and C -- */
 

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Checks of memory accesses as code, and how they change while they run. A site looks its page up
+ * by the TLB slot of the address, or, in user code, has the slot it met last as a constant, which
+ * is set anew when another page comes. After SITE_TURNS such changes its region is translated again
+ * with the site by slot. A group whose check cannot pass goes on in a plain copy of its block.
+ *
+ *   cached:  xor tag(slot), %rax; cmp; ja stub; add page(slot), %rax; back:
+ *   by slot: index of %rax to %rcx; xor tag(index), %rax; cmp; ja stub; add page(index), %rax;
+ * back: stub:    xor the same tag, %rax; call event; site; jmp back
+ */
+#include "translate/generate.h"
+
+enum {
+	SITE_TURNS = 24,
+	ENTRY_SHIFT = 5,
+	/* Bytes of the instructions of a cached site, all with 32-bit displacements. */
+	LEN_TLB_OP = 8,
+	LEN_CMP = 6,
+	LEN_JCC = 6,
+	LEN_CALL = 5,
+};
+_Static_assert(sizeof(struct tlb_entry) == 1 << ENTRY_SHIFT, "index by shift");
+
+static int32_t tag_offset(bool write)
+{
+	return write ? (int32_t)offsetof(struct tlb_entry, w)
+		     : (int32_t)offsetof(struct tlb_entry, r);
+}
+
+static int32_t page_offset(void)
+{
+	return (int32_t)offsetof(struct tlb_entry, page);
+}
+
+/* `opcode` disp(%rsp), %rax, in LEN_TLB_OP bytes whatever the displacement. */
+static void emit_tlb_op(struct emit *e, uint8_t opcode, int32_t disp)
+{
+	emit8(e, 0x48);
+	emit8(e, opcode);
+	emit8(e, 0x84);
+	emit8(e, 0x24);
+	emit32(e, (uint32_t)disp);
+}
+
+/* cmp $4096 - size, %rax; ja. Returns the jump's displacement. */
+static uint8_t *emit_limit(struct emit *e, unsigned size)
+{
+	emit8(e, 0x48);
+	emit8(e, 0x3d);
+	emit32(e, 4096 - size);
+	return emit_jcc(e, 7);
+}
+
+static uint8_t *emit_by_slot(struct emit *e, int32_t tlb, const struct site *s)
+{
+	uint8_t *from;
+
+	if (__builtin_cpu_supports("bmi2")) { /* rorx */
+		emit_op(e,
+			(struct op){.vex = true, .map = MAP_0F3A, .prefix = 0xf2, .opcode = 0xf0},
+			RCX, rm_reg(RAX));
+	} else {
+		emit_mov32(e, RCX, RAX);
+		emit_alu(e, 0xc1, 4, 5, rm_reg(RCX)); /* shr */
+	}
+	emit8(e, 12 - ENTRY_SHIFT);
+	emit_alu_imm(e, ALU_AND, 4, rm_reg(RCX), (TLB_SIZE - 1) << ENTRY_SHIFT);
+	emit_alu(e, 0x33, 8, RAX,
+		 rm_index(RSP, RCX, 0, tlb + tag_offset(s->flags & SITE_RANGE_WRITE)));
+	from = emit_limit(e, s->size);
+	emit_alu(e, 0x03, 8, RAX, rm_index(RSP, RCX, 0, tlb + page_offset()));
+	return from;
+}
+
+uint8_t *site_emit(struct emit *e, int32_t tlb, const struct site *s)
+{
+	uint8_t *from;
+
+	if (!(s->flags & SITE_CACHED)) {
+		return emit_by_slot(e, tlb, s);
+	}
+	emit_tlb_op(e, 0x33,
+		    (int32_t)offsetof(struct vcpu, no_page) +
+			    tag_offset(s->flags & SITE_RANGE_WRITE));
+	from = emit_limit(e, s->size);
+	emit_tlb_op(e, 0x03, (int32_t)offsetof(struct vcpu, no_page) + page_offset());
+	return from;
+}
+
+void site_emit_stub(struct translator *x, struct emit *e, int32_t tlb, const struct site *s,
+		    const uint8_t *back)
+{
+	int32_t tag = tag_offset(s->flags & SITE_RANGE_WRITE);
+	uint8_t *at;
+
+	if (s->flags & SITE_CACHED) {
+		emit_tlb_op(e, 0x33, (int32_t)offsetof(struct vcpu, no_page) + tag);
+	} else {
+		emit_alu(e, 0x33, 8, RAX, rm_index(RSP, RCX, 0, tlb + tag));
+	}
+	generate_event(x, e, *s);
+	at = emit_jmp(e);
+	if (!e->full) {
+		emit_patch(at, back);
+	}
+}
+
+/* The writable view of a stub's site. */
+static struct site *writable(const struct translator *x, const struct site *s)
+{
+	return (struct site *)((uint8_t *)s - x->to_exec);
+}
+
+/* Where a stub goes back to, in the writable view. */
+static uint8_t *back_of(struct site *s)
+{
+	uint8_t *jmp = (uint8_t *)(s + 1);
+	int32_t disp;
+
+	memcpy(&disp, jmp + 1, 4);
+	return jmp + 5 + disp;
+}
+
+/* Offset of the region's TLB context in struct vcpu. */
+int32_t site_tlb(uint32_t key)
+{
+	unsigned ctx = key & MODE_USER ? MMU_USER : key & KEY_AC ? MMU_SUPER_AC : MMU_SUPER;
+
+	return (int32_t)(offsetof(struct vcpu, tlbs) + ctx * sizeof(struct mmu_tlb) +
+			 offsetof(struct mmu_tlb, e));
+}
+
+bool site_turn(struct vcpu *v, const struct site *site, uint64_t lin)
+{
+	struct translator *x = v->translator;
+	struct site *s = writable(x, site);
+	struct region *r = x->regions[s->region];
+	uint8_t *back = back_of(s), *stub = (uint8_t *)s - LEN_CALL - LEN_TLB_OP;
+	int32_t entry = site_tlb(r->key) + (int32_t)(tlb_slot(lin) * sizeof(struct tlb_entry));
+	int32_t tag = entry + tag_offset(s->flags & SITE_RANGE_WRITE), page = entry + page_offset();
+
+	if (r->turns[s->insn]++ >= SITE_TURNS) {
+		return false;
+	}
+	memcpy(stub + 4, &tag, 4);
+	memcpy(back - 4, &page, 4);
+	memcpy(back - LEN_TLB_OP - LEN_JCC - LEN_CMP - 4, &tag, 4);
+	return true;
+}
+
+void site_lead_plain(struct vcpu *v, const struct site *site, const uint8_t *plain)
+{
+	uint8_t *call = (uint8_t *)writable(v->translator, site) - LEN_CALL;
+
+	if (!(site->flags & SITE_CACHED)) { /* its stub has another page to try */
+		*call = 0xe9;
+		emit_patch(call + 1, plain);
+	}
+}
+
+void sites_settle(struct vcpu *v, const struct region *r)
+{
+	for (unsigned k = 0; k < r->n_insns; k++) {
+		if (r->turns[k] > SITE_TURNS / 4) {
+			cache_set_by_slot(v->translator, r, k);
+		}
+	}
+}
