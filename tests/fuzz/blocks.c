@@ -23,8 +23,9 @@ struct options {
 
 struct rig {
 	struct bl_guest *a, *b; /* interpreter, translator */
-	bool verify;		/* the translator takes its time */
-	uint64_t n_stops, n_endless;
+	/* n_slow: the translator did not come to the end that the interpreter found; code that is
+	 * rewritten in a loop is translated each time. */
+	uint64_t n_stops, n_endless, n_slow;
 };
 
 enum outcome { SAME, DIFFERENT, ENDLESS };
@@ -57,7 +58,8 @@ static enum outcome run_once(struct rig *rig, const struct bl_program *p, unsign
 			return ENDLESS;
 		}
 		bl_guest_run(rig->b, &b);
-		if (b.vector == -2 && rig->verify) {
+		if (b.vector == -2) {
+			rig->n_slow++;
 			return ENDLESS;
 		}
 		rig->n_stops++;
@@ -168,7 +170,6 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	rig.verify = o.verify;
 	rig.a = bl_guest_create(&mobo_engine_interpreter);
 	rig.b = bl_guest_create(&mobo_engine_translator);
 	if (!rig.a || !rig.b || (o.verify && !bl_guest_verify(rig.b))) {
@@ -189,10 +190,11 @@ int main(int argc, char **argv)
 			bl_print(stdout, &program);
 		}
 	}
-	printf("%llu programs, %llu differ, %llu stops, %llu endless, %.0f a second\n",
+	printf("%llu programs, %llu differ, %llu stops, %llu endless, %llu slow, %.0f a second\n",
 	       (unsigned long long)n, (unsigned long long)n_bad, (unsigned long long)rig.n_stops,
-	       (unsigned long long)rig.n_endless, (double)n / (now() - start));
+	       (unsigned long long)rig.n_endless, (unsigned long long)rig.n_slow,
+	       (double)n / (now() - start));
 	bl_guest_destroy(rig.a);
 	bl_guest_destroy(rig.b);
-	return n_bad ? 1 : 0;
+	return n_bad || (!o.verify && rig.n_slow > 3 + n / 100) ? 1 : 0;
 }

@@ -300,7 +300,7 @@ static void on_alarm(int sig)
 
 static void set_alarm(struct vcpu *v, unsigned ms)
 {
-	struct itimerval t = {.it_value.tv_usec = ms * 1000};
+	struct itimerval t = {.it_value = {ms / 1000, ms % 1000 * 1000}};
 
 	signal(SIGALRM, on_alarm);
 	timed = v;
