@@ -479,6 +479,44 @@ static void hlt_halts_before_translated_code(void **state)
 	assert_true(r->v->halted);
 }
 
+/*
+ * XSETBV lets AVX in while translated code runs: upper halves are the guest's from there on. What
+ * follows it is translated already when it runs.
+ */
+static void upper_halves_are_kept_from_xsetbv_on(void **state)
+{
+	/* xsetbv; vpcmpeqd ymm1, ymm1, ymm1; hlt */
+	static const uint8_t code[] = "\x0f\x01\xd1\xc5\xf5\x76\xc9\xf4";
+	struct rig *r = &rigs[1];
+	struct given s = random_state_of(0, false);
+
+	(void)state;
+	if (!__builtin_cpu_supports("avx2")) {
+		return;
+	}
+	s.irq = false;
+	s.gpr[RAX] = 7;
+	s.gpr[RCX] = s.gpr[RDX] = 0;
+	s.cr4 |= CR4_OSXSAVE;
+	for (unsigned n = 0; n < 3; n++) { /* from its second instruction; whole, twice */
+		r->v->xcr0 = n ? 1 : 7;
+		memset(r->v->ymmh, 0, sizeof(r->v->ymmh));
+		if (n == 0) {
+			run(r, &s, code, sizeof(code) - 1);
+			r->v->xcr0 = 7;
+		}
+		enter(r, &s);
+		r->v->rip = RIG_INSN + (n ? 0 : 3);
+		r->v->halted = false;
+		assert_int_equal(r->engine->run(r->v), MOBO_EXIT_HALT);
+		assert_int_equal(r->v->ymmh[1][15], 0xff);
+	}
+	r->v->xcr0 = 1;
+	memset(r->v->ymmh, 0, sizeof(r->v->ymmh));
+	memset(r->v->fx.xmm, 0, sizeof(r->v->fx.xmm));
+	memset(rigs[0].v->fx.xmm, 0, sizeof(rigs[0].v->fx.xmm));
+}
+
 /* The TSC is read natively: it lies between the host's before and after, plus the offset. */
 static void tsc_is_the_hosts_plus_offsets(void **state)
 {
@@ -522,6 +560,7 @@ int main(void)
 		cmocka_unit_test(system_calls_enter_and_leave_as_interpreted),
 		cmocka_unit_test(strings_are_the_interpreters),
 		cmocka_unit_test(hlt_halts_before_translated_code),
+		cmocka_unit_test(upper_halves_are_kept_from_xsetbv_on),
 		cmocka_unit_test(tsc_is_the_hosts_plus_offsets),
 	};
 

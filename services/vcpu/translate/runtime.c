@@ -193,6 +193,7 @@ static const uint8_t *go_on(struct vcpu *v)
 	}
 	key = cache_key(v);
 	f = key ? cache_lookup(v, key) : NULL;
+	v->event_avx = v->xcr0 & 4; /* XSETBV may have been interpreted */
 	return f ? cache_exec(v->translator, f->near) : NULL;
 }
 

@@ -253,7 +253,7 @@ enum form_kind {
 	FORM_POP,
 	FORM_LEAVE,
 	FORM_SYSTEM,	 /* by system.c */
-	FORM_STRING,	 /* one element */
+	FORM_STRING,	 /* MOVS, STOS, LODS; REP MOVS, REP STOS */
 	FORM_BIT_STRING, /* in memory, the bit by register */
 	FORM_COMPARE_STRINGS,
 	FORM_JCC,
