@@ -440,7 +440,7 @@ static void cpuid_promises_what_control_registers_take(void **state)
 	cpuid_query(rig.v, 0x80000008, 0, r);
 	assert_int_equal(r[0] & 0xffff, 40 | 48 << 8);
 	cpuid_query(rig.v, 1, 0, r);
-	assert_false(r[2] >> 31);	/* hypervisor */
+	assert_false(r[2] >> 31);		/* hypervisor */
 	assert_false(r[2] & (1 << 5 | 1 << 3)); /* VMX, MONITOR */
 	assert_int_equal(!!(r[2] & 1 << 28), cpuid_has(FEAT_AVX));
 	assert_false(r[2] & 1 << 27); /* OSXSAVE follows CR4 */
