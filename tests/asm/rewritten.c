@@ -13,6 +13,7 @@
 #include "engine.h"
 #include "execute/execute.h"
 #include "fake_board.h"
+#include "translate/translate.h"
 
 enum {
 	ROUNDS = 100000,
@@ -38,6 +39,8 @@ static uint64_t next_random(void)
 	return random_state * 0x2545f4914f6cdd1dull;
 }
 
+static const struct mobo_engine_ops *engine;
+
 static void enter_flat32(struct vcpu *v)
 {
 	for (unsigned s = 0; s < N_SEG; s++) {
@@ -49,7 +52,7 @@ static void enter_flat32(struct vcpu *v)
 	}
 	v->cr0 |= CR0_PE;
 	vcpu_update_mode(v);
-	mobo_engine_interpreter.map_changed(v);
+	engine->map_changed(v);
 }
 
 static void rewrite(struct vcpu *v, struct snippet *s, unsigned n)
@@ -72,9 +75,9 @@ static void rewrite(struct vcpu *v, struct snippet *s, unsigned n)
 		memcpy(code + at + 1, &rel, sizeof(rel));
 	}
 	if (r >> 8 & 15) {
-		mobo_engine_interpreter.code_written(v, gpa, SNIPPET_BYTES);
+		engine->code_written(v, gpa, SNIPPET_BYTES);
 	} else {
-		mobo_engine_interpreter.code_written(v, gpa & ~4095u, 2 * 4096); /* all of a page */
+		engine->code_written(v, gpa & ~4095u, 2 * 4096); /* all of a page */
 	}
 }
 
@@ -88,35 +91,56 @@ static uint32_t sum(const struct snippet *s, unsigned n)
 	return total;
 }
 
-static void rewritten_code_runs_as_it_is(void **state)
+/* `hot`: the translator's. */
+static void run_rewritten(unsigned rounds, uint16_t hot)
 {
 	struct snippet s[SNIPPETS];
 	struct board board;
 	struct vcpu *v;
 
+	fake_board_engine = engine;
 	assert_int_equal(fake_board_init(&board, RAM), 0);
 	v = fake_board_add_vcpu(&board);
 	assert_non_null(v);
+	if (v->translator) {
+		v->translator->hot = hot;
+	}
 	enter_flat32(v);
 	for (unsigned n = 0; n < SNIPPETS; n++) {
 		rewrite(v, s, n);
 	}
-	for (unsigned round = 0; round < ROUNDS; round++) {
+	for (unsigned round = 0; round < rounds; round++) {
 		unsigned first = next_random() % SNIPPETS;
 
 		rewrite(v, s, next_random() % SNIPPETS);
 		v->gpr[RAX] = 0;
 		v->rip = CODE + first * SNIPPET_BYTES;
 		v->halted = false;
-		assert_int_equal(mobo_engine_interpreter.run(v), MOBO_EXIT_HALT);
+		assert_int_equal(engine->run(v), MOBO_EXIT_HALT);
 		assert_int_equal((uint32_t)v->gpr[RAX], sum(s, first));
 	}
 	fake_board_finish(&board);
 }
 
+static void rewritten_code_runs_as_it_is(void **state)
+{
+	engine = &mobo_engine_interpreter;
+	run_rewritten(ROUNDS, 0);
+}
+
+static void rewritten_code_is_translated_as_it_is(void **state)
+{
+	engine = &mobo_engine_translator;
+	run_rewritten(ROUNDS / 4, 0);
+	run_rewritten(ROUNDS / 4, 3);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(rewritten_code_runs_as_it_is)};
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(rewritten_code_runs_as_it_is),
+		cmocka_unit_test(rewritten_code_is_translated_as_it_is),
+	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

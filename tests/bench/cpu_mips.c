@@ -168,6 +168,17 @@ static GUEST uint64_t beside(uint8_t *mem, uint64_t n)
 	return sum;
 }
 
+/* A loop whose first instruction begins in one page and ends in the next. */
+static GUEST uint64_t crossing(uint8_t *mem, uint64_t n)
+{
+	volatile uint64_t *to = (volatile uint64_t *)(void *)(mem + 4088);
+
+	to[0] = 0x0548c031f9894890; /* nop; mov %rdi, %rcx; xor %eax, %eax; add $3, %rax */
+	to[1] = 0x75c9ff4800000003; /* ...; dec %rcx; jnz -11 */
+	to[2] = 0xc3f5;		    /* ...; ret */
+	return ((uint64_t(*)(uint64_t))(void *)(mem + 4088))(n);
+}
+
 /* mov %rdi, %rax; 3 times (add $a, %rax; xor $b, %rax; rol $7, %rax); ret. 24 bits of a count. */
 static GUEST void generate(volatile uint64_t *to, uint64_t a, uint64_t b)
 {
@@ -228,6 +239,7 @@ static const struct kernel {
 	{"copies", copies, 2000, true},
 	{"rewrite", rewrite, 1000000, false, 499999500000},
 	{"beside", beside, 1000000, false, 7000000},
+	{"crossing", crossing, 3000000, true},
 	{"cold", cold, 100, true},
 	{"fresh", fresh, 100000, true},
 };

@@ -300,7 +300,25 @@ static bool mark_lines(struct vcpu *v, const struct region *r)
 			stale |= board_code_lines_add(v, r->gpa | line << 6, 64);
 		}
 	}
+	if (r->crosses) {
+		stale |= board_code_lines_add(v, r->gpa2, 64);
+	}
 	return !stale;
+}
+
+/* Enters r into the list of the page that it ends in. */
+static bool add_crossing(struct vcpu *v, struct region *r)
+{
+	struct code_pages *page = cache_page(v, r->gpa2);
+
+	r->map_id2 = cache_map_id(v->translator, r->lin + PAGE, r->gpa2);
+	if (!page || !r->map_id2) {
+		return false;
+	}
+	r->crossing_next = page->crossing;
+	page->crossing = r;
+	page->lines |= 1;
+	return true;
 }
 
 bool cache_insert(struct vcpu *v, struct region *r)
@@ -323,7 +341,7 @@ bool cache_insert(struct vcpu *v, struct region *r)
 		return false;
 	}
 	r->map_id = cache_map_id(x, r->lin, r->gpa);
-	if (!page || !r->map_id) {
+	if (!page || !r->map_id || (r->crosses && !add_crossing(v, r))) {
 		return false;
 	}
 	r->number = x->n_regions;
@@ -364,6 +382,28 @@ bool cache_has(struct translator *x, uint64_t lin, uint64_t gpa, uint32_t key)
 	return may_have(x, gpa) && find_entry(x, lin, gpa, key);
 }
 
+static void kill(struct vcpu *v, struct region *r);
+
+/*
+ * Is the page that r ends in the one it was made from? If the TLB tells, it is known to entry
+ * checks; if it tells of another, that is r's end.
+ */
+static bool second_page_holds(struct vcpu *v, struct region *r)
+{
+	uint64_t lin = r->lin + PAGE;
+	unsigned slot = tlb_slot(lin);
+
+	if ((lin ^ v->tlb->e[slot].x) >= PAGE) {
+		return false;
+	}
+	if (v->tlb->x_gpa[slot] != r->gpa2) {
+		kill(v, r);
+		return false;
+	}
+	v->tlb->x_id[slot] = r->map_id2;
+	return true;
+}
+
 const struct found *cache_lookup(struct vcpu *v, uint32_t key)
 {
 	struct translator *x = v->translator;
@@ -385,9 +425,12 @@ const struct found *cache_lookup(struct vcpu *v, uint32_t key)
 		if (!e || (!e->block->ext && !generate_entry(v, e->region, e->block))) {
 			return NULL;
 		}
-		*f = (struct found){lin + 1,	    gpa,	  e->region,
-				    e->block,	    key,	  e->region->map_id,
-				    e->block->near, e->block->ext};
+		*f = (struct found){lin + 1,	    gpa,	   e->region,
+				    e->block,	    key,	   e->region->map_id,
+				    e->block->near, e->block->ext, e->region->crosses};
+	}
+	if (f->crosses && !second_page_holds(v, f->region)) {
+		return NULL;
 	}
 	v->tlb->x_id[slot] = f->map_id;
 	return f;
@@ -436,7 +479,8 @@ void cache_link(struct translator *x, uint32_t exit, const struct found *to)
 	bool same_page = from->lin == to->region->lin && from->gpa == to->region->gpa &&
 			 from->key == to->key;
 	bool forward = block->at > from->at[e->insn];
-	const uint8_t *host = x->code + (same_page && forward ? to->near : to->ext);
+	bool checked = same_page && forward && !to->crosses;
+	const uint8_t *host = x->code + (checked ? to->near : to->ext);
 
 	if (from->dead || e->linked || e->key != to->key) {
 		return;
@@ -524,6 +568,20 @@ static uint64_t lines_between(unsigned first, unsigned end)
 	return (~0ull >> (63 - (to - from))) << from;
 }
 
+/* Those that end in a page, if its first line is among `lines`. */
+static void invalidate_crossing(struct vcpu *v, struct code_pages *page, uint64_t lines)
+{
+	if (lines & 1) {
+		for (struct region *r = page->crossing; r; r = r->crossing_next) {
+			if (!r->dead) {
+				kill(v, r);
+			}
+		}
+		page->crossing = NULL;
+	}
+	page->lines |= page->crossing ? 1 : 0;
+}
+
 static void invalidate_page(struct vcpu *v, struct code_pages *page, uint64_t lines)
 {
 	struct region **p = &page->regions;
@@ -536,9 +594,11 @@ static void invalidate_page(struct vcpu *v, struct code_pages *page, uint64_t li
 	while (*p) {
 		struct region *r = *p;
 
-		if (r->lines & lines) {
+		if (r->dead || r->lines & lines) {
 			*p = r->page_next;
-			kill(v, r);
+			if (!r->dead) {
+				kill(v, r);
+			}
 		} else {
 			page->lines |= r->lines;
 			for (unsigned n = 0; n < r->n_blocks; n++) {
@@ -547,6 +607,7 @@ static void invalidate_page(struct vcpu *v, struct code_pages *page, uint64_t li
 			p = &r->page_next;
 		}
 	}
+	invalidate_crossing(v, page, lines);
 }
 
 void cache_drop(struct vcpu *v, struct region *r)

@@ -106,12 +106,13 @@ static void run_some(struct vcpu *v)
 	f = key ? cache_lookup(v, key) : NULL;
 	if (!f) {
 		t = (struct trace *)trace_find(v, false);
-		if (!key || t->crosses || ++t->heat < v->translator->hot) {
-			run_trace(v, t);
-			return;
+		if (key && t->crosses) { /* now the TLB has its second page, too */
+			f = cache_lookup(v, key);
 		}
-		t->heat = 0;
-		f = engine_translate(v, key);
+		if (key && !f && ++t->heat >= v->translator->hot) {
+			t->heat = 0;
+			f = engine_translate(v, key);
+		}
 		if (!f) {
 			run_trace(v, t);
 			return;

@@ -236,6 +236,18 @@ bool generate(struct vcpu *v, struct region *r)
 	return cache_insert(v, r);
 }
 
+/* Leaves, by a jump to be set, unless the TLB context's slot of lin has that number. */
+static uint8_t *check_page(const struct region *r, struct emit *e, uint64_t lin, uint32_t map_id)
+{
+	unsigned ctx = r->key & MODE_USER ? MMU_USER : r->key & KEY_AC ? MMU_SUPER_AC : MMU_SUPER;
+	size_t id = offsetof(struct vcpu, tlbs) + ctx * sizeof(struct mmu_tlb) +
+		    offsetof(struct mmu_tlb, x_id) + tlb_slot(lin) * sizeof(uint32_t);
+
+	emit_op(e, (struct op){.opcode = 0x81}, 7, rm_mem(RSP, (int32_t)id)); /* cmpl */
+	emit32(e, map_id);
+	return emit_jcc(e, 5);
+}
+
 /*
  * The block's entries for those who come with flags in memory:
  *   ext:  requests? to an event; is the page still there? else to an event
@@ -245,19 +257,18 @@ bool generate_entry(struct vcpu *v, struct region *r, struct block *b)
 {
 	struct translator *x = v->translator;
 	struct emit e = {x->code + x->code_used, x->code + x->code_size - EMIT_SLACK, false};
-	unsigned ctx = r->key & MODE_USER ? MMU_USER : r->key & KEY_AC ? MMU_SUPER_AC : MMU_SUPER;
-	size_t id = offsetof(struct vcpu, tlbs) + ctx * sizeof(struct mmu_tlb) +
-		    offsetof(struct mmu_tlb, x_id) + tlb_slot(r->lin) * sizeof(uint32_t);
 	struct site site = {.region = r->number, .insn = b->first, .kind = SITE_ENTRY};
 	uint32_t ext = generate_here(x, &e), near;
-	uint8_t *stop, *moved, *body;
+	uint8_t *event[3], *body;
+	unsigned n = 0;
 
 	generate_requests(v, &e);
 	emit_alu(&e, 0x0b, 4, RAX, VCPU_FIELD(stop));
-	stop = emit_jcc(&e, 5);
-	emit_op(&e, (struct op){.opcode = 0x81}, 7, rm_mem(RSP, (int32_t)id)); /* cmpl */
-	emit32(&e, r->map_id);
-	moved = emit_jcc(&e, 5);
+	event[n++] = emit_jcc(&e, 5);
+	event[n++] = check_page(r, &e, r->lin, r->map_id);
+	if (r->crosses) {
+		event[n++] = check_page(r, &e, r->lin + 4096, r->map_id2);
+	}
 	near = generate_here(x, &e);
 	if (b->live) {
 		generate_restore_flags(&e);
@@ -268,8 +279,9 @@ bool generate_entry(struct vcpu *v, struct region *r, struct block *b)
 		return false;
 	}
 	emit_patch(body, x->code + b->body);
-	emit_patch(stop, e.p);
-	emit_patch(moved, e.p);
+	while (n) {
+		emit_patch(event[--n], e.p);
+	}
 	generate_event(x, &e, site);
 	if (e.full) {
 		x->flush = true;

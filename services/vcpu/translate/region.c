@@ -4,6 +4,7 @@
  * only where the interpreter has already been, so that code which is never reached costs nothing.
  */
 #include "execute/debugger.h"
+#include "execute/fetch.h"
 #include "execute/trace.h"
 #include "translate/emit.h"
 #include "translate/translate.h"
@@ -15,7 +16,9 @@ enum { PAGE = 4096 };
 struct draft {
 	struct vcpu *v;
 	uint32_t key;
-	uint64_t lin, gpa;   /* pages */
+	uint64_t lin, gpa; /* pages */
+	uint64_t gpa2;	   /* the next, of an instruction that crosses */
+	bool crosses;
 	const uint8_t *code; /* the page's bytes */
 	unsigned n_insns, n_blocks;
 	struct insn insn[REGION_INSNS];
@@ -175,15 +178,14 @@ static void end_block(struct draft *d, unsigned k)
 	b->leaves = leaves;
 }
 
-/* Decodes one instruction behind the others. False: the region ends before it. */
-static bool decode_insn(struct draft *d, unsigned at)
+/* Decodes one instruction of n bytes behind the others. False: the region ends before it. */
+static bool decode_insn(struct draft *d, unsigned at, const uint8_t *code, unsigned n)
 {
 	unsigned k = d->n_insns;
 	struct insn *i = &d->insn[k];
 
-	if (k == REGION_INSNS || at >= PAGE || debugger_may_break(d->v, d->gpa | at) ||
-	    insn_decode(i, d->code + at, PAGE - at, d->v->mode | d->v->interp->decode_mode) !=
-		    DECODE_OK) {
+	if (k == REGION_INSNS || !n || debugger_may_break(d->v, d->gpa | at) ||
+	    insn_decode(i, code, n, d->v->mode | d->v->interp->decode_mode) != DECODE_OK) {
 		return false;
 	}
 	d->at[k] = at;
@@ -209,7 +211,7 @@ static void decode_block(struct draft *d, unsigned n)
 		unsigned k = d->n_insns;
 		int other;
 
-		if (!decode_insn(d, at)) {
+		if (!decode_insn(d, at, d->code + at, PAGE - at)) {
 			b->leaves = true;
 			return;
 		}
@@ -240,6 +242,30 @@ static void decode_all(struct draft *d, unsigned at)
 
 		decode_block(d, n);
 	}
+}
+
+/* The instruction at `at` alone, whose last bytes are in the next page. */
+static bool decode_crossing(struct draft *d, unsigned at)
+{
+	uint64_t lin = d->lin + PAGE;
+	unsigned slot = tlb_slot(lin), n = PAGE - at;
+	const struct tlb_entry *e = &d->v->tlb->e[slot];
+	uint8_t code[2 * INSN_MAX];
+
+	if (n >= INSN_MAX || (lin ^ e->x) >= PAGE || !cache_page(d->v, d->v->tlb->x_gpa[slot])) {
+		return false;
+	}
+	memcpy(code, d->code + at, n);
+	memcpy(code + n, (const uint8_t *)e->page, INSN_MAX);
+	d->n_insns = 0;
+	if (!decode_insn(d, at, code, n + INSN_MAX) || d->insn[0].len <= n) {
+		return false;
+	}
+	d->gpa2 = d->v->tlb->x_gpa[slot];
+	d->crosses = true;
+	d->n_blocks = 1;
+	d->block[0] = (struct block){.at = at, .n = 1, .taken = -1, .next = -1, .leaves = true};
+	return true;
 }
 
 /* Blocks without instructions (no room, or not decodable) become exits of those before them. */
@@ -281,11 +307,11 @@ static uint64_t lines_of(const struct draft *d)
 {
 	uint64_t lines = 0;
 
-	for (unsigned k = 0; k < d->n_insns; k++) {
+	for (unsigned k = 0; k < d->n_insns && !d->crosses; k++) {
 		lines |= 1ull << (d->at[k] >> 6);
 		lines |= 1ull << ((d->at[k] + d->insn[k].len - 1) >> 6);
 	}
-	return lines;
+	return d->crosses ? 1ull << 63 : lines;
 }
 
 static struct region *finish(struct draft *d)
@@ -299,6 +325,8 @@ static struct region *finish(struct draft *d)
 	}
 	r->gpa = d->gpa;
 	r->lin = d->lin;
+	r->gpa2 = d->gpa2;
+	r->crosses = d->crosses;
 	r->key = d->key;
 	r->lines = lines_of(d);
 	r->n_insns = n;
@@ -338,12 +366,13 @@ struct region *region_decode(struct vcpu *v, uint32_t key)
 	d->lin = lin & ~(uint64_t)(PAGE - 1);
 	d->gpa = v->tlb->x_gpa[tlb_slot(lin)];
 	d->n_insns = d->n_blocks = d->n_todo = 0;
+	d->crosses = false;
 	if ((lin ^ e->x) >= PAGE || !cache_page(v, d->gpa)) {
 		return NULL;
 	}
 	d->code = (const uint8_t *)e->page;
 	decode_all(d, lin & (PAGE - 1));
-	if (!d->n_insns || !d->block[0].n) {
+	if (!d->block[0].n && !decode_crossing(d, lin & (PAGE - 1))) {
 		return NULL;
 	}
 	drop_empty(d);

@@ -52,17 +52,23 @@ struct block {
 	uint64_t count;	    /* entries, while vcpu.debug.counting */
 };
 
-/* Code of one guest-physical page, at one linear page, entered by any of its blocks. */
+/*
+ * Code of one guest-physical page, at one linear page, entered by any of its blocks. An instruction
+ * whose last bytes are in the next page is a region of its own.
+ */
 struct region {
-	struct region *page_next;
+	struct region *page_next, *crossing_next;
 	uint64_t gpa, lin; /* pages */
+	uint64_t gpa2;	   /* the next page, if it crosses */
 	uint64_t lines;	   /* 64-byte lines of the page that it was made from */
 	uint32_t number;   /* in translator.regions */
 	uint32_t key;
 	uint32_t map_id;	 /* see mmu_tlb.x_id */
+	uint32_t map_id2;	 /* ... of the next page, if it crosses */
 	uint32_t code, code_end; /* offsets into code memory */
 	uint16_t n_insns, n_blocks;
 	bool dead;
+	bool crosses;
 	bool plain;	     /* a copy of a block's rest, without groups */
 	struct insn *insn;   /* as decoded, not bound */
 	struct insn **bound; /* those that were interpreted, and what ends them; or NULL */
@@ -133,6 +139,7 @@ struct found {
 	struct block *block;
 	uint32_t key, map_id;
 	uint32_t near, ext; /* as in struct block */
+	bool crosses;
 };
 
 struct page_map {
@@ -146,9 +153,10 @@ struct code_pages {
 	uint64_t gpa;
 	uint64_t starts[4]; /* which 16 bytes entries begin in, at least */
 	uint64_t lines;
-	const uint8_t *host;  /* its bytes */
-	uint64_t by_slot[64]; /* by offset: instructions whose accesses find no one page */
-	struct region *regions;
+	const uint8_t *host;	 /* its bytes */
+	uint64_t by_slot[64];	 /* by offset: instructions whose accesses find no one page */
+	struct region *regions;	 /* some may be dead */
+	struct region *crossing; /* those that end in it */
 };
 
 struct translator {
