@@ -8,6 +8,7 @@
  * as one with code, and its bytes are those it was decoded from. Exits lead to live regions only.
  * x_id[slot] is 0 or the number of the pair (linear page, physical page) that the slot holds now.
  */
+#include <cpuid.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -22,34 +23,56 @@
 #define ARENA_SIZE ((size_t)128 << 20)
 enum { PAGE = 4096 };
 
-static bool map_code(struct translator *x)
+static bool host_has_avx(void)
+{
+	unsigned a, b, c = 0, d;
+
+	return __get_cpuid(1, &a, &b, &c, &d) && c & bit_AVX && c & bit_OSXSAVE;
+}
+
+/* Maps code memory twice: where it is written, and how far from there it can run. */
+static bool map_code(uint8_t **code, int64_t *to_exec)
 {
 	int fd = memfd_create("mobo-code", MFD_CLOEXEC);
-	uint8_t *exec;
+	uint8_t *write = MAP_FAILED, *exec = MAP_FAILED;
 
-	if (fd < 0 || ftruncate(fd, CODE_SIZE)) {
-		goto fail;
+	if (fd >= 0 && ftruncate(fd, CODE_SIZE) == 0) {
+		write = mmap(NULL, CODE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		exec = mmap(NULL, CODE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
 	}
-	x->code = mmap(NULL, CODE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (x->code == MAP_FAILED) {
-		goto fail;
-	}
-	exec = mmap(NULL, CODE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-	if (exec == MAP_FAILED) {
-		munmap(x->code, CODE_SIZE);
-		goto fail;
-	}
-	close(fd);
-	x->to_exec = exec - x->code;
-	x->code_size = CODE_SIZE;
-	return true;
-
-fail:
 	if (fd >= 0) {
 		close(fd);
 	}
-	x->code = NULL;
+	if (write != MAP_FAILED && exec != MAP_FAILED) {
+		*code = write;
+		*to_exec = exec - write;
+		return true;
+	}
+	if (write != MAP_FAILED) {
+		munmap(write, CODE_SIZE);
+	}
+	if (exec != MAP_FAILED) {
+		munmap(exec, CODE_SIZE);
+	}
 	return false;
+}
+
+static void unmap_code(uint8_t *code, int64_t to_exec)
+{
+	munmap(code + to_exec, CODE_SIZE);
+	munmap(code, CODE_SIZE);
+}
+
+bool cache_has_code_memory(void)
+{
+	int64_t to_exec;
+	uint8_t *code;
+
+	if (!map_code(&code, &to_exec)) {
+		return false;
+	}
+	unmap_code(code, to_exec);
+	return true;
 }
 
 int cache_init(struct vcpu *v)
@@ -66,13 +89,15 @@ int cache_init(struct vcpu *v)
 		return -ENOMEM;
 	}
 	x->arena_size = ARENA_SIZE;
-	if (!map_code(x)) {
+	if (!map_code(&x->code, &x->to_exec)) {
 		munmap(x->arena, ARENA_SIZE);
 		free(x);
 		return -ENOMEM;
 	}
+	x->code_size = CODE_SIZE;
 	v->translator = x;
 	x->one_cpu = board_n_cpus(v->board) == 1;
+	x->avx = host_has_avx();
 	cache_flush(v);
 	return 0;
 }

@@ -3,8 +3,6 @@
  * The translator as an engine. Code is interpreted trace by trace until one has begun HOT times;
  * then its region is translated. Everything that translated code leaves comes back here.
  */
-#include <cpuid.h>
-
 #include "execute/run.h"
 #include "execute/simd.h"
 #include "execute/state.h"
@@ -20,14 +18,7 @@ enum { HOT = 16 };
 
 static const char *translator_unusable(void)
 {
-	return NULL;
-}
-
-static bool host_has_avx(void)
-{
-	unsigned a, b, c = 0, d;
-
-	return __get_cpuid(1, &a, &b, &c, &d) && c & bit_AVX && c & bit_OSXSAVE;
+	return cache_has_code_memory() ? NULL : "the host refuses executable memory";
 }
 
 static int translator_vcpu_init(struct vcpu *v)
@@ -46,8 +37,6 @@ static int translator_vcpu_init(struct vcpu *v)
 	v->one_trace = true;
 	v->no_page.r = v->no_page.w = v->no_page.x = NO_PAGE;
 	v->translator->hot = HOT;
-	v->translator->avx = host_has_avx();
-	cache_flush(v);
 	return 0;
 }
 

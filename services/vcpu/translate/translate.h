@@ -190,6 +190,8 @@ struct translator {
 
 /* -- cache.c: code memory, what is where, and its end -- */
 
+/* Whether the host lets us make code at all. Any thread. */
+bool cache_has_code_memory(void);
 int cache_init(struct vcpu *v);
 void cache_finish(struct vcpu *v);
 /* Drops everything. No region may be running. */
