@@ -57,6 +57,15 @@ static int run_create(struct cli *cli, struct cli_settings *s, char *name, size_
 	return cli_call(cli, cli->registry, &start.base, START_TIMEOUT_MS, NULL);
 }
 
+/* The console closed: the machine is ending, which can take its time, or the port began anew. */
+static void await_end(struct cli *cli, struct run *run)
+{
+	do {
+		mobo_loop_run_until(cli->loop, &run->ended, mobo_monotonic_ns() + REOPEN_WAIT_NS);
+	} while (!run->ended && run->state == MOBO__V1__MACHINE_STATE__STOPPING &&
+		 !cli->interrupted && mobo_bus_connected(cli->machine));
+}
+
 /*
  * The console while the guest runs. A port that closes though the machine goes on had its process
  * restarted: it is opened again.
@@ -80,8 +89,7 @@ static int run_console(struct cli *cli, struct run *run, const char *name)
 		end = console_run(cli, fd, ESCAPE);
 		close(fd);
 		if (end == CONSOLE_CLOSED) {
-			mobo_loop_run_until(cli->loop, &run->ended,
-					    mobo_monotonic_ns() + REOPEN_WAIT_NS);
+			await_end(cli, run);
 		}
 	} while (end == CONSOLE_CLOSED && !run->ended && !cli->interrupted &&
 		 mobo_bus_connected(cli->machine));
