@@ -11,6 +11,12 @@ import threading
 import time
 
 MOBO = os.environ.get("MOBO") or "mobo"
+# cpu.engine of the machines that do not say; empty: what machines get by themselves.
+ENGINE = ""
+
+
+def engine_options():
+    return ["--engine", ENGINE] if ENGINE else []
 
 
 class Failure(Exception):
@@ -92,13 +98,13 @@ class Host:
 
 
 class Run:
-    """`mobo run` with its console as a conversation."""
+    """`mobo run`, by the command `before` if any, with its console as a conversation."""
 
-    def __init__(self, host, *args):
+    def __init__(self, host, *args, before=()):
         self.host = host
         self.seen = b""
         self.lock = threading.Condition()
-        self.p = subprocess.Popen([MOBO, "run", *args], env=host.env, stdin=subprocess.PIPE,
+        self.p = subprocess.Popen([*before, MOBO, "run", *engine_options(), *args], env=host.env, stdin=subprocess.PIPE,
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         threading.Thread(target=self._reader, daemon=True).start()
 
@@ -162,7 +168,7 @@ class Machine:
 
     def __init__(self, host, name, *args):
         self.host, self.name = host, name
-        host.mobo("create", name, *args)
+        host.mobo("create", name, *engine_options(), *args)
 
     def start(self):
         self.host.mobo("start", self.name)

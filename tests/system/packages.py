@@ -80,6 +80,46 @@ def unpacked(name):
     return folder
 
 
+# What programs run without.
+_UNUSED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/lintian", "var/lib")
+
+
+@_one_at_a_time
+def root(*names):
+    """Folder with the packages `names` and all that they depend on, as one file system."""
+    folder = os.path.join(CACHE, "root-" + "-".join(names))
+    if os.path.isdir(folder):
+        return folder
+    part = folder + ".part"
+    _run("rm", "-rf", part)
+    os.makedirs(os.path.join(part, "deb", "partial"))
+    # As if nothing was installed; what the host has beside Debian's archive comes second.
+    open(os.path.join(part, "status"), "w").close()
+    _run("apt-get", "-qq", "-y", "-t", "bookworm", "-o", f"Dir::State::status={part}/status", "-o",
+         f"Dir::Cache::archives={part}/deb", "-o", "Debug::NoLocking=1", "-o", "APT::Install-Recommends=false",
+         "-o", "APT::Sandbox::User=root", "--download-only", "install", *names)
+    for deb in glob.glob(os.path.join(part, "deb", "*.deb")):
+        _run("dpkg", "-x", deb, os.path.join(part, "root"))
+    for path in _UNUSED:
+        _run("rm", "-rf", os.path.join(part, "root", path))
+    os.rename(os.path.join(part, "root"), folder)
+    _run("rm", "-rf", part)
+    return folder
+
+
+@_one_at_a_time
+def source(package, name, sha256):
+    """A source archive of the Debian source package that the binary `package` is made from."""
+    path = os.path.join(CACHE, name)
+    if not os.path.exists(path):
+        uri = subprocess.run(["apt-get", "-qq", "-t", "bookworm", "download", "--print-uris", package],
+                             capture_output=True, text=True, check=True).stdout.split("'")[1]
+        _run("/usr/lib/apt/apt-helper", "-o", "APT::Sandbox::User=root", "download-file",
+             os.path.dirname(uri) + "/" + name, path + ".part", "SHA256:" + sha256)
+        os.rename(path + ".part", path)
+    return path
+
+
 def kernel(name):
     """Path of the bzImage in a linux-image package."""
     (path,) = glob.glob(os.path.join(unpacked(name), "boot", "vmlinuz-*"))
@@ -101,18 +141,23 @@ def program(source):
 
 
 @_one_at_a_time
-def initrd(name, init, busybox="busybox-static", files=None):
-    """An initrd of busybox and the shell script `init`; cached by content."""
+def initrd(name, init, busybox="busybox-static", files=None, below=None):
+    """
+    An initrd of busybox and the shell script `init`; cached by content. `files`: where to put which
+    others. `below`: a folder that everything is laid over; such an initrd is large, and not compressed.
+    """
     import hashlib
 
-    key = hashlib.sha256((init + busybox + repr(sorted((files or {}).items()))).encode()).hexdigest()
-    path = os.path.join(CACHE, f"initrd-{name}-{key[:12]}.gz")
+    key = hashlib.sha256((init + busybox + repr((sorted((files or {}).items()), below))).encode()).hexdigest()
+    path = os.path.join(CACHE, f"initrd-{name}-{key[:12]}." + ("cpio" if below else "gz"))
     if os.path.exists(path):
         return path
     root = path + ".root"
     _run("rm", "-rf", root)
+    if below:
+        _run("cp", "-a", below, root)
     for d in ("bin", "dev", "proc", "sys", "tmp"):
-        os.makedirs(os.path.join(root, d))
+        os.makedirs(os.path.join(root, d), exist_ok=True)
     _run("cp", os.path.join(unpacked(busybox), "bin", "busybox"), os.path.join(root, "bin", "busybox"))
     for target, source in (files or {}).items():
         os.makedirs(os.path.dirname(os.path.join(root, target)), exist_ok=True)
@@ -121,7 +166,8 @@ def initrd(name, init, busybox="busybox-static", files=None):
         f.write("#!/bin/busybox sh\n/bin/busybox --install -s /bin\nexport PATH=/bin\n"
                 "mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev\n" + init)
     os.chmod(os.path.join(root, "init"), 0o755)
-    subprocess.run(f"find . | cpio -o -H newc --quiet | gzip -1 > {path}.part", shell=True, cwd=root, check=True)
+    pack = "cat" if below else "gzip -1"
+    subprocess.run(f"find . | cpio -o -H newc --quiet | {pack} > {path}.part", shell=True, cwd=root, check=True)
     os.rename(path + ".part", path)
     _run("rm", "-rf", root)
     return path

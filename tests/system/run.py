@@ -3,8 +3,10 @@
 """
 Whole machines with real guests from Debian's packages, driven through the command line.
 
-run.py [--counts FILE] [--list] [PATTERN...]: runs the tests whose names contain a pattern, two at a
-time where they allow it; prints one line each. $MOBO: the command (build/mobo).
+run.py [--counts FILE] [--list] [--engine E] [--long] [PATTERN...]: runs the tests of the names given, or
+whose names contain a pattern, two at a time where they allow it; prints one line each. --engine: machines
+run on engine E (their cpu.engine) unless a test says otherwise. --long: the long tests, each of which
+takes minutes, and only those. $MOBO: the command (build/mobo).
 """
 import argparse
 import concurrent.futures
@@ -18,17 +20,17 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import mobo  # noqa: E402
 
 MODULES = ["test_boot", "test_clock", "test_disk", "test_cdrom", "test_verbs", "test_failures", "test_examples",
-           "test_debug"]
+           "test_debug", "test_guests"]
 
 
-def tests():
-    """(name, function) of every test, in order."""
+def tests(prefix):
+    """(name, function) of every test that begins with prefix, in order."""
     for module in MODULES:
         path = os.path.join(os.path.dirname(os.path.abspath(__file__)), module + ".py")
         if os.path.exists(path):
             m = importlib.import_module(module)
             for name, fn in vars(m).items():
-                if name.startswith("test_") and callable(fn):
+                if name.startswith(prefix) and callable(fn):
                     yield module[5:] + "." + name[5:], fn
 
 
@@ -52,10 +54,15 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument("--counts", metavar="FILE")
     p.add_argument("--list", action="store_true")
+    p.add_argument("--engine", metavar="E", default="")
+    p.add_argument("--long", action="store_true")
     p.add_argument("--jobs", type=int, default=2)
     p.add_argument("patterns", nargs="*")
     a = p.parse_args()
-    chosen = [(n, f) for n, f in tests() if not a.patterns or any(x in n for x in a.patterns)]
+    mobo.ENGINE = a.engine
+    known = dict(tests("long_" if a.long else "test_"))
+    chosen = [(n, f) for n, f in known.items()
+              if not a.patterns or n in a.patterns or any(x in n for x in a.patterns if x not in known)]
     if a.list:
         print("\n".join(n for n, _ in chosen))
         return 0

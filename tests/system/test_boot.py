@@ -47,7 +47,8 @@ def test_cloud_kernel(host):
 
 
 def test_cloud_kernel_under_chaos(host):
-    boot(host, "linux-image-cloud-amd64", "busybox-static", "x86_64", 1, 400, "--set", "cpu.chaos=1")
+    boot(host, "linux-image-cloud-amd64", "busybox-static", "x86_64", 1, 400,
+         "--engine", "translator", "--set", "cpu.chaos=1")
 
 
 def test_two_cpus(host):
