@@ -284,10 +284,12 @@ struct code_pages *cache_page(struct vcpu *v, uint64_t gpa)
 
 /* -- regions -- */
 
-static struct entry **entry_bucket(struct translator *x, uint64_t gpa, uint32_t key)
+/* lin, too: a library is at many addresses. */
+static struct entry **entry_bucket(struct translator *x, uint64_t lin, uint64_t gpa, uint32_t key)
 {
 	uint64_t h = (gpa ^ (uint64_t)key << 40) * 0x9e3779b97f4a7c15;
 
+	h = (h ^ h >> 32 ^ lin) * 0xc2b2ae3d27d4eb4f;
 	return &x->entries[h >> 40 & (ENTRY_HASH - 1)];
 }
 
@@ -303,7 +305,7 @@ static bool add_entries(struct translator *x, struct code_pages *page, struct re
 
 	for (unsigned n = 0; e && n < r->n_blocks; n++) {
 		struct block *b = &r->block[n];
-		struct entry **bucket = entry_bucket(x, r->gpa | b->at, r->key);
+		struct entry **bucket = entry_bucket(x, r->lin | b->at, r->gpa | b->at, r->key);
 
 		if (b->n) {
 			e[n] = (struct entry){*bucket, r->lin | b->at, r->gpa | b->at, r,
@@ -386,7 +388,7 @@ static struct found *found_slot(struct translator *x, uint64_t lin, uint32_t key
 
 static struct entry *find_entry(struct translator *x, uint64_t lin, uint64_t gpa, uint32_t key)
 {
-	struct entry *e = *entry_bucket(x, gpa, key);
+	struct entry *e = *entry_bucket(x, lin, gpa, key);
 
 	while (e && (e->gpa != gpa || e->lin != lin || e->key != key)) {
 		e = e->next;
@@ -573,7 +575,7 @@ static void kill(struct vcpu *v, struct region *r)
 	for (unsigned n = 0; n < r->n_blocks; n++) {
 		struct block *b = &r->block[n];
 
-		struct entry **e = entry_bucket(x, r->gpa | b->at, r->key);
+		struct entry **e = entry_bucket(x, r->lin | b->at, r->gpa | b->at, r->key);
 
 		unlink_block(x, b);
 		forget_block(v, r, b);
