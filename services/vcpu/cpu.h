@@ -199,7 +199,7 @@ enum mmu_ctx {
 	N_MMU_CTX
 };
 
-enum { TLB_BITS = 12, TLB_SIZE = 1 << TLB_BITS };
+enum { TLB_BITS = 14, TLB_SIZE = 1 << TLB_BITS };
 
 /*
  * One page. A tag is its linear address where reads, writes or fetches may use the entry, else
@@ -406,7 +406,8 @@ struct vcpu {
 	jmp_buf unwind; /* back to the run loop, registers committed or not as the raiser chose */
 	struct jump_slot jumps[JUMP_CONTEXTS][JUMP_SLOTS];
 	struct mmu_tlb tlbs[N_MMU_CTX];
-	uint32_t tlb_epoch; /* counts flushes: a saved translation is good while it stays */
+	uint32_t tlb_epoch; /* counts flushes and lost rights: a saved translation is good while it
+			       stays */
 	struct mmu_cache mmu;
 };
 

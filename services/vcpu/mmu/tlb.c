@@ -159,6 +159,7 @@ void mmu_protect_code(struct vcpu *v, uint64_t gpa)
 	uint64_t page;
 	unsigned bit;
 
+	v->tlb_epoch++;
 	if (run.w == NULL) {
 		return;
 	}

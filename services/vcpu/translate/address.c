@@ -49,14 +49,22 @@ void generate_offset_of(struct generate *g, unsigned k, unsigned to, unsigned si
 
 /* -- the check of the linear address in RAX; afterwards RAX is the host's -- */
 
+/* Will accesses find the same page again? Kernels work for many processes; but not per CPU. */
+static bool is_steady(const struct generate *g, unsigned k)
+{
+	const struct insn *i = &g->r->insn[k];
+
+	return g->r->key & MODE_USER ||
+	       (i->flags & INSN_MODRM && i->mod != 3 && i->seg >= SEG_FS && !has_registers(i));
+}
+
 static void check_site(struct generate *g, struct site site)
 {
 	struct stub s = {.site = site};
 
 	s.site.kind = SITE_ACCESS;
 	s.site.region = g->x->n_regions;
-	/* Kernels work for many processes: pages change often. */
-	if (g->r->key & MODE_USER && !cache_is_by_slot(g->x, g->r, site.insn)) {
+	if (!g->r->plain && is_steady(g, site.insn) && !cache_is_by_slot(g->x, g->r, site.insn)) {
 		s.site.flags |= SITE_CACHED;
 	}
 	s.from = site_emit(&g->e, g->tlb, &s.site);

@@ -227,6 +227,7 @@ static const uint8_t *interpret(struct vcpu *v, struct region *r, unsigned k, co
 {
 	struct translator *x = v->translator;
 	const struct insn *i = bind(v, r, k), *next;
+	uint32_t epoch = v->tlb_epoch;
 
 	v->trace_rip = v->rip = r->lin | r->at[k];
 	v->insn = i;
@@ -245,7 +246,8 @@ static const uint8_t *interpret(struct vcpu *v, struct region *r, unsigned k, co
 	if (x->verify && verify_ends(v, v->rip)) {
 		return NULL;
 	}
-	if (r->leads[k]) { /* a check that others rely on may not have been made */
+	/* A check that others rely on may not have been made, or no longer hold. */
+	if (r->leads[k] || v->tlb_epoch != epoch) {
 		return go_on(v);
 	}
 	v->event_flags = v->aflags;
@@ -271,11 +273,9 @@ static const uint8_t *translate_again(struct vcpu *v, struct region *r)
 
 	sites_settle(v, r);
 	cache_drop(v, r);
-	if (!r->plain) {
-		v->rip = r->lin | r->block[0].at;
-		engine_translate(v, r->key);
-		v->rip = rip;
-	}
+	v->rip = r->lin | r->block[0].at;
+	engine_translate(v, r->key);
+	v->rip = rip;
 	return go_on(v);
 }
 
