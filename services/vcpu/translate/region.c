@@ -190,7 +190,7 @@ static bool decode_insn(struct draft *d, unsigned at, const uint8_t *code, unsig
 	}
 	d->at[k] = at;
 	d->form[k] = form_of(d->v, i, d->key);
-	if (d->v->translator->verify && verify_cuts(&d->form[k])) {
+	if (d->v->translator->verify && verify_cuts(i, &d->form[k])) {
 		return false;
 	}
 	d->use[k] = flags_of(i);

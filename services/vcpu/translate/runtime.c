@@ -325,7 +325,7 @@ static const uint8_t *access_memory(struct vcpu *v, struct region *r, const stru
 		if (p && (!grouped || passes(v, site))) {
 			v->event_result = (uint64_t)(uintptr_t)(p - site->lead_off);
 			if (site->flags & SITE_CACHED && passes(v, site) &&
-			    !site_turn(v, site, v->event_arg)) {
+			    !site_turn(v, site, v->event_arg) && !v->translator->verify) {
 				return translate_again(v, r);
 			}
 			return (const uint8_t *)(site + 1);

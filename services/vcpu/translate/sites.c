@@ -140,9 +140,10 @@ bool site_turn(struct vcpu *v, const struct site *site, uint64_t lin)
 	int32_t entry = site_tlb(r->key) + (int32_t)(tlb_slot(lin) * sizeof(struct tlb_entry));
 	int32_t tag = entry + tag_offset(s->flags & SITE_RANGE_WRITE), page = entry + page_offset();
 
-	if (r->turns[s->insn]++ >= SITE_TURNS) {
+	if (r->turns[s->insn] == SITE_TURNS) {
 		return false;
 	}
+	r->turns[s->insn]++;
 	memcpy(stub + 4, &tag, 4);
 	memcpy(back - 4, &page, 4);
 	memcpy(back - LEN_TLB_OP - LEN_JCC - LEN_CMP - 4, &tag, 4);

@@ -31,10 +31,11 @@ bool verify_ends(const struct vcpu *v, uint64_t lin);
 /* Takes back what an indirect call has stored whose target is not canonical. */
 void verify_forget_store(struct vcpu *v);
 
-/* Does a block end before an instruction of this form, and begin anew behind it? */
-static inline bool verify_cuts(const struct form *f)
+/* Does a block end before i of this form, and begin anew behind it? Repeated strings may stop. */
+static inline bool verify_cuts(const struct insn *i, const struct form *f)
 {
-	return f->kind <= FORM_END || f->kind == FORM_SYSTEM;
+	return f->kind <= FORM_END || f->kind == FORM_SYSTEM ||
+	       (f->kind == FORM_STRING && i->flags & (INSN_REP | INSN_REPNE));
 }
 
 #endif
