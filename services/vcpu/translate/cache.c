@@ -138,6 +138,7 @@ void cache_flush(struct vcpu *v)
 	x->code_used = 0;
 	memset(x->entries, 0, sizeof(x->entries));
 	memset(x->found, 0, sizeof(x->found));
+	memset(x->sources, 0, sizeof(x->sources));
 	memset(x->maps, 0, sizeof(x->maps));
 	memset(x->pages, 0, sizeof(x->pages));
 	memset(x->keys, 0, sizeof(x->keys));
@@ -295,7 +296,7 @@ static struct entry **entry_bucket(struct translator *x, uint64_t lin, uint64_t 
 
 static void add_start(struct code_pages *page, unsigned at)
 {
-	page->starts[at >> 10] |= 1ull << (at >> 4 & 63);
+	page->starts[at >> 6] |= 1ull << (at & 63);
 }
 
 /* Makes the region's blocks known by their addresses. */
@@ -348,6 +349,13 @@ static bool add_crossing(struct vcpu *v, struct region *r)
 	return true;
 }
 
+static struct region **source_slot(struct translator *x, uint64_t gpa, uint32_t key)
+{
+	uint64_t h = (gpa ^ (uint64_t)key << 40) * 0x9e3779b97f4a7c15;
+
+	return &x->sources[h >> 40 & (SOURCE_HASH - 1)];
+}
+
 bool cache_insert(struct vcpu *v, struct region *r)
 {
 	struct translator *x = v->translator;
@@ -376,7 +384,13 @@ bool cache_insert(struct vcpu *v, struct region *r)
 	r->page_next = page->regions;
 	page->regions = r;
 	page->lines |= r->lines;
-	return r->plain || add_entries(x, page, r);
+	if (r->plain) {
+		return true;
+	}
+	if (!r->crosses) {
+		*source_slot(x, r->gpa | r->block[0].at, r->key) = r;
+	}
+	return add_entries(x, page, r);
 }
 
 static struct found *found_slot(struct translator *x, uint64_t lin, uint32_t key)
@@ -396,17 +410,23 @@ static struct entry *find_entry(struct translator *x, uint64_t lin, uint64_t gpa
 	return e;
 }
 
-/* May an entry begin there? Code that never did is asked for often. */
-static bool may_have(struct translator *x, uint64_t gpa)
+/* Does an entry begin there, of any key and linear page? Code without one is asked for often. */
+static bool is_start(const struct code_pages *page, uint64_t gpa)
 {
-	const struct code_pages *page = find_page(x, gpa & ~(uint64_t)(PAGE - 1));
-
-	return page && page->starts[gpa >> 10 & 3] >> (gpa >> 4 & 63) & 1;
+	return page && page->starts[gpa >> 6 & 63] >> (gpa & 63) & 1;
 }
 
-bool cache_has(struct translator *x, uint64_t lin, uint64_t gpa, uint32_t key)
+bool cache_has(struct translator *x, const struct code_pages *page, uint64_t lin, uint64_t gpa,
+	       uint32_t key)
 {
-	return may_have(x, gpa) && find_entry(x, lin, gpa, key);
+	return is_start(page, gpa) && find_entry(x, lin, gpa, key);
+}
+
+const struct region *cache_source(struct translator *x, uint64_t gpa, uint32_t key)
+{
+	const struct region *r = *source_slot(x, gpa, key);
+
+	return r && !r->dead && r->key == key && (r->gpa | r->block[0].at) == gpa ? r : NULL;
 }
 
 static void kill(struct vcpu *v, struct region *r);
@@ -443,7 +463,7 @@ const struct found *cache_lookup(struct vcpu *v, uint32_t key)
 		return NULL;
 	}
 	gpa = v->tlb->x_gpa[slot] | (lin & (PAGE - 1));
-	if (!may_have(x, gpa)) {
+	if (!is_start(find_page(x, gpa & ~(uint64_t)(PAGE - 1)), gpa)) {
 		return NULL;
 	}
 	f = found_slot(x, lin, key);

@@ -20,6 +20,8 @@ struct draft {
 	uint64_t gpa2;	   /* the next, of an instruction that crosses */
 	bool crosses;
 	const uint8_t *code; /* the page's bytes */
+	const struct code_pages *page;
+	uint64_t starts[PAGE / 64]; /* by offset: a block or an instruction begins there */
 	unsigned n_insns, n_blocks;
 	struct insn insn[REGION_INSNS];
 	struct form form[REGION_INSNS];
@@ -36,9 +38,19 @@ static bool was_reached(const struct draft *d, unsigned at)
 	return trace_at(d->v->interp, d->gpa | at, d->v->mode);
 }
 
+static bool is_start(const struct draft *d, unsigned at)
+{
+	return d->starts[at >> 6] >> (at & 63) & 1;
+}
+
+static void add_start(struct draft *d, unsigned at)
+{
+	d->starts[at >> 6] |= 1ull << (at & 63);
+}
+
 static int find_block(const struct draft *d, unsigned at)
 {
-	for (unsigned n = 0; n < d->n_blocks; n++) {
+	for (unsigned n = 0; is_start(d, at) && n < d->n_blocks; n++) {
 		if (d->block[n].at == at) {
 			return (int)n;
 		}
@@ -46,11 +58,18 @@ static int find_block(const struct draft *d, unsigned at)
 	return -1;
 }
 
+/* Has another region a block there? */
+static bool has_entry(const struct draft *d, unsigned at)
+{
+	return cache_has(d->v->translator, d->page, d->lin | at, d->gpa | at, d->key);
+}
+
 static int new_block(struct draft *d, unsigned at)
 {
 	if (d->n_blocks == REGION_BLOCKS) {
 		return -1;
 	}
+	add_start(d, at);
 	d->block[d->n_blocks] = (struct block){.at = at, .taken = -1, .next = -1};
 	return (int)d->n_blocks++;
 }
@@ -80,14 +99,14 @@ static int get_block(struct draft *d, unsigned at)
 	if (n >= 0) {
 		return n;
 	}
-	if (d->n_blocks && cache_has(d->v->translator, d->lin | at, d->gpa | at, d->key)) {
+	if (d->n_blocks && has_entry(d, at)) {
 		return -1;
 	}
+	inside = is_start(d, at) ? find_inside(d, at, &k) : NULL;
 	n = new_block(d, at);
 	if (n < 0) {
 		return -1;
 	}
-	inside = find_inside(d, at, &k);
 	if (inside) { /* cut it in two */
 		struct block *b = &d->block[n];
 
@@ -188,6 +207,7 @@ static bool decode_insn(struct draft *d, unsigned at, const uint8_t *code, unsig
 	    insn_decode(i, code, n, d->v->mode | d->v->interp->decode_mode) != DECODE_OK) {
 		return false;
 	}
+	add_start(d, at);
 	d->at[k] = at;
 	d->form[k] = form_of(d->v, i, d->key);
 	if (d->v->translator->verify && verify_cuts(i, &d->form[k])) {
@@ -227,7 +247,7 @@ static void decode_block(struct draft *d, unsigned n)
 			b->next = (int16_t)other;
 			return;
 		}
-		if (cache_has(d->v->translator, d->lin | at, d->gpa | at, d->key)) {
+		if (has_entry(d, at)) {
 			b->leaves = true;
 			return;
 		}
@@ -314,6 +334,19 @@ static uint64_t lines_of(const struct draft *d)
 	return d->crosses ? 1ull << 63 : lines;
 }
 
+/* What the generator fills, and blocks. */
+static bool alloc_generated(struct translator *x, struct region *r)
+{
+	unsigned n = r->n_insns;
+
+	r->after = cache_alloc(x, n * sizeof(*r->after));
+	r->leads = cache_alloc(x, n);
+	r->in_host = cache_alloc(x, n);
+	r->turns = cache_alloc(x, n);
+	r->block = cache_alloc(x, r->n_blocks * sizeof(*r->block));
+	return r->block && r->turns && r->in_host && r->leads && r->after;
+}
+
 static struct region *finish(struct draft *d)
 {
 	struct translator *x = d->v->translator;
@@ -335,14 +368,8 @@ static struct region *finish(struct draft *d)
 	r->form = cache_alloc(x, n * sizeof(*r->form));
 	r->use = cache_alloc(x, n * sizeof(*r->use));
 	r->at = cache_alloc(x, n * sizeof(*r->at));
-	r->after = cache_alloc(x, n * sizeof(*r->after));
 	r->bound = cache_alloc(x, n * sizeof(*r->bound));
-	r->leads = cache_alloc(x, n);
-	r->in_host = cache_alloc(x, n);
-	r->turns = cache_alloc(x, n);
-	r->block = cache_alloc(x, d->n_blocks * sizeof(*r->block));
-	if (!r->block || !r->bound || !r->in_host || !r->leads || !r->turns || !r->after ||
-	    !r->at || !r->use || !r->form || !r->insn) {
+	if (!alloc_generated(x, r) || !r->bound || !r->at || !r->use || !r->form || !r->insn) {
 		return NULL;
 	}
 	memcpy(r->insn, d->insn, n * sizeof(*r->insn));
@@ -354,12 +381,39 @@ static struct region *finish(struct draft *d)
 	return r;
 }
 
+/* The same code at another linear page: nothing that was decoded depends on it. */
+static struct region *region_elsewhere(struct vcpu *v, const struct region *from, uint64_t lin)
+{
+	struct translator *x = v->translator;
+	struct region *r = cache_alloc(x, sizeof(*r));
+
+	if (!r) {
+		return NULL;
+	}
+	*r = *from;
+	r->page_next = NULL;
+	r->plain_near = NULL;
+	r->lin = lin;
+	if (!alloc_generated(x, r)) {
+		return NULL;
+	}
+	for (unsigned n = 0; n < r->n_blocks; n++) {
+		struct block *b = &r->block[n];
+
+		*b = from->block[n];
+		b->body = b->near = b->ext = b->links = 0;
+		b->count = 0;
+	}
+	return r;
+}
+
 struct region *region_decode(struct vcpu *v, uint32_t key)
 {
 	static _Thread_local struct draft draft;
 	struct draft *d = &draft;
 	uint64_t lin = v->seg_base[SEG_CS] + v->rip;
 	const struct tlb_entry *e = &v->tlb->e[tlb_slot(lin)];
+	const struct region *from;
 
 	d->v = v;
 	d->key = key;
@@ -367,9 +421,18 @@ struct region *region_decode(struct vcpu *v, uint32_t key)
 	d->gpa = v->tlb->x_gpa[tlb_slot(lin)];
 	d->n_insns = d->n_blocks = d->n_todo = 0;
 	d->crosses = false;
-	if ((lin ^ e->x) >= PAGE || !cache_page(v, d->gpa)) {
+	if ((lin ^ e->x) >= PAGE) {
 		return NULL;
 	}
+	d->page = cache_page(v, d->gpa);
+	if (!d->page) {
+		return NULL;
+	}
+	from = cache_source(v->translator, d->gpa | (lin & (PAGE - 1)), key);
+	if (from && from->lin != d->lin) {
+		return region_elsewhere(v, from, d->lin);
+	}
+	memset(d->starts, 0, sizeof(d->starts));
 	d->code = (const uint8_t *)e->page;
 	decode_all(d, lin & (PAGE - 1));
 	if (!d->block[0].n && !decode_crossing(d, lin & (PAGE - 1))) {
@@ -412,12 +475,7 @@ struct region *region_copy(struct vcpu *v, const struct region *r, unsigned k)
 	copy->use += k;
 	copy->bound += k;
 	copy->at += k;
-	copy->after = cache_alloc(x, n * sizeof(*copy->after));
-	copy->leads = cache_alloc(x, n);
-	copy->in_host = cache_alloc(x, n);
-	copy->turns = cache_alloc(x, n);
-	copy->block = cache_alloc(x, sizeof(*copy->block));
-	if (!copy->after || !copy->in_host || !copy->leads || !copy->turns || !copy->block) {
+	if (!alloc_generated(x, copy)) {
 		return NULL;
 	}
 	*copy->block =

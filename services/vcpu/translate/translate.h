@@ -15,6 +15,7 @@ enum {
 	MAP_HASH = 1 << 12,
 	ENTRY_HASH = 1 << 17,
 	FOUND_HASH = 1 << 13,
+	SOURCE_HASH = 1 << 14,
 	KEYS = JUMP_CONTEXTS,
 };
 
@@ -151,7 +152,7 @@ struct page_map {
 struct code_pages {
 	struct code_pages *next;
 	uint64_t gpa;
-	uint64_t starts[4]; /* which 16 bytes entries begin in, at least */
+	uint64_t starts[64]; /* by offset: an entry begins there */
 	uint64_t lines;
 	const uint8_t *host;	 /* its bytes */
 	uint64_t by_slot[64];	 /* by offset: instructions whose accesses find no one page */
@@ -171,6 +172,7 @@ struct translator {
 	uint32_t n_exits, exits_room;
 	struct entry *entries[ENTRY_HASH];
 	struct found found[FOUND_HASH];
+	struct region *sources[SOURCE_HASH]; /* by what they begin with, at any linear address */
 	struct page_map *maps[MAP_HASH];
 	struct code_pages *pages[MAP_HASH];
 	uint32_t n_maps;
@@ -205,8 +207,11 @@ int cache_jump_context(struct translator *x, uint32_t key);
  * Valid until the next lookup.
  */
 const struct found *cache_lookup(struct vcpu *v, uint32_t key);
-/* Does a block begin there? */
-bool cache_has(struct translator *x, uint64_t lin, uint64_t gpa, uint32_t key);
+/* Does a block begin there? `page`: that of gpa. */
+bool cache_has(struct translator *x, const struct code_pages *page, uint64_t lin, uint64_t gpa,
+	       uint32_t key);
+/* A live region whose first block begins at gpa, whatever its linear address; or NULL. */
+const struct region *cache_source(struct translator *x, uint64_t gpa, uint32_t key);
 /* Zeroed memory that lives until the next flush, or NULL. */
 void *cache_alloc(struct translator *x, size_t size);
 /* Makes r, complete but for its number, known. False: no memory. */
