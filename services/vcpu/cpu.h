@@ -275,7 +275,7 @@ struct mmu_cache {
 	uint16_t at_local[N_MMU_CTX * TLB_SIZE], at_global[N_MMU_CTX * TLB_SIZE];
 	/* Sets by hash, which may say yes too often: large pages filled, by 2 MB and by 1 GB;
 	 * pages with a w tag in any fill, by host address. */
-	uint64_t large_2m[8], large_1g, stores[256];
+	uint64_t large_2m[256], large_1g[64], stores[256];
 	uint64_t walk_gen_global, last_gen; /* never 0 */
 	uint64_t last_left;
 	struct mmu_walk_entry walk[MMU_WALKS];

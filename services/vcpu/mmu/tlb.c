@@ -70,7 +70,7 @@ void mmu_flush_all(struct vcpu *v)
 	forget_others(m);
 	memset(m->stores, 0, sizeof(m->stores));
 	memset(m->large_2m, 0, sizeof(m->large_2m));
-	m->large_1g = 0;
+	memset(m->large_1g, 0, sizeof(m->large_1g));
 	memset(m->ram, 0, sizeof(m->ram));
 }
 
@@ -124,7 +124,7 @@ void mmu_flush_page(struct vcpu *v, uint64_t lin)
 	m->walk_gen_global = new_gen(m);
 	if (large_maybe(m, lin)) {
 		memset(m->large_2m, 0, sizeof(m->large_2m));
-		m->large_1g = 0;
+		memset(m->large_1g, 0, sizeof(m->large_1g));
 		drop_large(v, m->local, lin);
 		drop_large(v, &m->global, lin);
 	}

@@ -110,7 +110,12 @@ static inline void stores_add(struct mmu_cache *m, uint64_t page)
 /* Neighbours of 2 MB within 4 MB have neighbouring bits of one word. */
 static inline unsigned large_bit(uint64_t lin)
 {
-	return (lin >> 21 ^ lin >> 30) & 511;
+	return (lin >> 21 ^ lin >> 35) & 0x3fff;
+}
+
+static inline unsigned huge_bit(uint64_t lin)
+{
+	return (lin >> 30 ^ lin >> 42) & 0xfff;
 }
 
 static inline void large_add(struct mmu_cache *m, uint64_t fill)
@@ -120,15 +125,16 @@ static inline void large_add(struct mmu_cache *m, uint64_t fill)
 	switch (fill_shift(fill)) {
 	case 21: m->large_2m[bit >> 6] |= 1ull << (bit & 63); break;
 	case 22: m->large_2m[bit >> 6] |= 3ull << (bit & 62); break;
-	case 30: m->large_1g |= 1ull << (fill >> 30 & 63); break;
+	case 30: m->large_1g[huge_bit(fill) >> 6] |= 1ull << (huge_bit(fill) & 63); break;
 	}
 }
 
 static inline bool large_maybe(const struct mmu_cache *m, uint64_t lin)
 {
-	unsigned bit = large_bit(lin);
+	unsigned bit = large_bit(lin), huge = huge_bit(lin);
 
-	return (m->large_2m[bit >> 6] >> (bit & 63) & 1) | (m->large_1g >> (lin >> 30 & 63) & 1);
+	return (m->large_2m[bit >> 6] >> (bit & 63) & 1) |
+	       (m->large_1g[huge >> 6] >> (huge & 63) & 1);
 }
 
 /* A number no walk entry carries. */
