@@ -136,7 +136,7 @@ def test_turns_on_one_host_cpu(host):
     with Run(host, "--memory", "256M", "--cpus", "2", "--kernel", packages.kernel("linux-image-cloud-amd64"),
              "--initrd", initrd, "--append", "console=ttyS0 panic=-1 loglevel=3",
              before=["taskset", "-c", str(min(os.sched_getaffinity(0)))]) as run:
-        n = int(run.expect(r"turns: (\d+)", 180).group(1))
+        n = int(run.expect(r"turns: (\d+),", 180).group(1))
         run.expect("all well", 20)
         run.finish()
     check(n > 1000, f"{n} turns in 4 s")
