@@ -21,6 +21,10 @@ enum {
 	SNIPPET_BYTES = 48,
 	CODE = 0x7f00, /* over a few pages, snippets across their ends */
 	RAM = 0x100000,
+	/* Of the translator's memory. */
+	PLENTY = 16 << 20,
+	LITTLE = 64 << 10,
+	RUNTIME = 4 << 10, /* about what all code shares */
 };
 
 /* add $add, %eax; nops; then a jump to snippet `to`, or HLT when that is no snippet. */
@@ -91,9 +95,11 @@ static uint32_t sum(const struct snippet *s, unsigned n)
 	return total;
 }
 
-/* `hot`: the translator's. */
-static void run_rewritten(unsigned rounds, uint16_t hot)
+/* `hot`: the translator's, which has so much memory for code and for the rest. Returns its flushes.
+ */
+static unsigned run_rewritten(unsigned rounds, uint16_t hot, size_t code, size_t arena)
 {
+	unsigned flushes = 0;
 	struct snippet s[SNIPPETS];
 	struct board board;
 	struct vcpu *v;
@@ -104,6 +110,8 @@ static void run_rewritten(unsigned rounds, uint16_t hot)
 	assert_non_null(v);
 	if (v->translator) {
 		v->translator->hot = hot;
+		v->translator->code_size = code;
+		v->translator->arena_size = arena;
 	}
 	enter_flat32(v);
 	for (unsigned n = 0; n < SNIPPETS; n++) {
@@ -118,21 +126,43 @@ static void run_rewritten(unsigned rounds, uint16_t hot)
 		v->halted = false;
 		assert_int_equal(engine->run(v), MOBO_EXIT_HALT);
 		assert_int_equal((uint32_t)v->gpr[RAX], sum(s, first));
+		if (v->translator) {
+			assert_true(v->translator->code_used <= code);
+			assert_true(v->translator->arena_used <= arena);
+			flushes = v->translator->n_flushes;
+		}
 	}
 	fake_board_finish(&board);
+	return flushes;
 }
 
 static void rewritten_code_runs_as_it_is(void **state)
 {
 	engine = &mobo_engine_interpreter;
-	run_rewritten(ROUNDS, 0);
+	run_rewritten(ROUNDS, 0, 0, 0);
 }
 
 static void rewritten_code_is_translated_as_it_is(void **state)
 {
 	engine = &mobo_engine_translator;
-	run_rewritten(ROUNDS / 4, 0);
-	run_rewritten(ROUNDS / 4, 3);
+	run_rewritten(ROUNDS / 4, 0, PLENTY, PLENTY);
+	run_rewritten(ROUNDS / 4, 3, PLENTY, PLENTY);
+}
+
+static void full_memory_is_emptied(void **state)
+{
+	engine = &mobo_engine_translator;
+	assert_true(run_rewritten(ROUNDS / 10, 0, LITTLE, PLENTY) > 20);
+	assert_true(run_rewritten(ROUNDS / 10, 0, PLENTY, LITTLE) > 20);
+	assert_true(run_rewritten(ROUNDS / 10, 0, LITTLE / 4, LITTLE) > 20);
+}
+
+/* Not even one region's worth: the interpreter goes on. */
+static void code_runs_without_room_for_it(void **state)
+{
+	engine = &mobo_engine_translator;
+	run_rewritten(ROUNDS / 100, 0, PLENTY, 1);
+	run_rewritten(ROUNDS / 100, 0, RUNTIME + 64, PLENTY);
 }
 
 int main(void)
@@ -140,6 +170,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(rewritten_code_runs_as_it_is),
 		cmocka_unit_test(rewritten_code_is_translated_as_it_is),
+		cmocka_unit_test(full_memory_is_emptied),
+		cmocka_unit_test(code_runs_without_room_for_it),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

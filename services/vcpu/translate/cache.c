@@ -111,7 +111,7 @@ void cache_finish(struct vcpu *v)
 		free(x->verify);
 		munmap(x->code + x->to_exec, CODE_SIZE);
 		munmap(x->code, CODE_SIZE);
-		munmap(x->arena, x->arena_size);
+		munmap(x->arena, ARENA_SIZE);
 		free(x->regions);
 		free(x->exits);
 		free(x);
@@ -145,6 +145,7 @@ void cache_flush(struct vcpu *v)
 	cache_forget_jumps(v);
 	mmu_forget_ids(v);
 	x->flush = false;
+	x->n_flushes++;
 	runtime_emit(v);
 }
 
