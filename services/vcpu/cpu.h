@@ -292,7 +292,7 @@ struct jump_slot {
 	const uint8_t *host;
 };
 enum { VCPU_GROUPS = 16 };
-enum { JUMP_CONTEXTS = 8, JUMP_SLOTS = 8192 };
+enum { JUMP_CONTEXTS = 16, JUMP_SLOTS = 8192 };
 
 /* What an instruction inhibits until its successor has ended. */
 enum vcpu_shadow {

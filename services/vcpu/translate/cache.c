@@ -121,8 +121,10 @@ void cache_finish(struct vcpu *v)
 
 void cache_forget_jumps(struct vcpu *v)
 {
-	memset(v->jumps, 0, sizeof(v->jumps));
 	for (unsigned c = 0; c < JUMP_CONTEXTS; c++) {
+		if (v->translator->keys[c]) {
+			memset(v->jumps[c], 0, sizeof(v->jumps[c]));
+		}
 		v->jumps[c][0].rip = 2; /* 0 and 1 would be of this slot */
 	}
 }
@@ -141,8 +143,8 @@ void cache_flush(struct vcpu *v)
 	memset(x->sources, 0, sizeof(x->sources));
 	memset(x->maps, 0, sizeof(x->maps));
 	memset(x->pages, 0, sizeof(x->pages));
-	memset(x->keys, 0, sizeof(x->keys));
 	cache_forget_jumps(v);
+	memset(x->keys, 0, sizeof(x->keys));
 	mmu_forget_ids(v);
 	x->flush = false;
 	x->n_flushes++;
