@@ -291,7 +291,7 @@ struct jump_slot {
 	uint64_t rip;
 	const uint8_t *host;
 };
-enum { VCPU_GROUPS = 16 };
+enum { VCPU_GROUPS = 16, VCPU_WINDOWS = 16 };
 enum { JUMP_CONTEXTS = 16, JUMP_SLOTS = 8192 };
 
 /* What an instruction inhibits until its successor has ended. */
@@ -355,11 +355,13 @@ struct vcpu {
 	uint64_t event_result; /* RAX when it goes on */
 	uint64_t event_resume; /* where */
 	uint64_t event_scratch;
-	uint64_t tsc_from_host;	     /* what makes the guest's TSC of the host's, while it runs */
-	uint16_t event_flags;	     /* host EFLAGS, as aflags */
-	uint64_t group[VCPU_GROUPS]; /* host addresses: translate/groups.c */
-	struct tlb_entry no_page;    /* of no address but one that is never canonical */
-	bool event_avx;		     /* YMM registers hold guest state */
+	uint64_t tsc_from_host;	       /* what makes the guest's TSC of the host's, while it runs */
+	uint16_t event_flags;	       /* host EFLAGS, as aflags */
+	uint32_t passes;	       /* left in a loop's fast copy: translate/windows.c */
+	uint64_t window[VCPU_WINDOWS]; /* ... host less linear addresses */
+	uint64_t group[VCPU_GROUPS];   /* host addresses: translate/groups.c */
+	struct tlb_entry no_page;      /* of no address but one that is never canonical */
+	bool event_avx;		       /* YMM registers hold guest state */
 
 	struct fx_area fx;				   /* x87, MXCSR, XMM: see execute/simd.h */
 	uint8_t ymmh[16][16] __attribute__((aligned(64))); /* upper halves of the YMM registers */

@@ -5,6 +5,7 @@
  * translate_event() and comes back with the host address, or not at all.
  */
 #include "translate/generate.h"
+#include "translate/loops.h"
 
 static bool has_registers(const struct insn *i)
 {
@@ -140,18 +141,37 @@ static struct rm lead(struct generate *g, unsigned k, const struct access *a, un
 				    .lead_size = size,
 				    .flags = SITE_GROUPED | (write ? SITE_LEAD_WRITE : 0) |
 					     (group->write ? SITE_RANGE_WRITE : 0)});
-	emit_store(&g->e, 8, RAX, group_slot(g, a));
+	if (group->in_scratch) {
+		emit_mov(&g->e, SCRATCH, RAX);
+	} else {
+		emit_store(&g->e, 8, RAX, group_slot(g, a));
+	}
 	g->r->leads[k] = true;
 	return rm_mem(RAX, a->at - group->lo);
 }
 
 static struct rm follow(struct generate *g, const struct access *a)
 {
+	if (a->group->in_scratch) {
+		return rm_mem(SCRATCH, a->at - a->group->lo);
+	}
 	emit_load(&g->e, 8, RAX, group_slot(g, a));
 	return rm_mem(RAX, a->at - a->group->lo);
 }
 
 /* -- operands -- */
+
+static void want_flags(struct generate *g, unsigned k)
+{
+	if (g->r->use[k].reads || g->r->use[k].touches) {
+		generate_want_flags(g);
+	}
+}
+
+static bool has_window(const struct generate *g, unsigned k)
+{
+	return g->r->loop && g->r->loop->use[k];
+}
 
 /* After a check: flags where k's operation wants them. */
 static struct rm with_flags(struct generate *g, unsigned k, struct rm rm)
@@ -159,9 +179,11 @@ static struct rm with_flags(struct generate *g, unsigned k, struct rm rm)
 	struct flag_use use = g->r->use[k];
 
 	if (g->live && !g->in_host && (use.reads || use.touches)) {
-		emit_mov(&g->e, RCX, RAX);
+		if (rm.reg == RAX) {
+			emit_mov(&g->e, RCX, RAX);
+			rm.reg = RCX;
+		}
 		generate_want_flags(g);
-		rm.reg = RCX;
 	}
 	return rm;
 }
@@ -172,6 +194,10 @@ struct rm generate_operand(struct generate *g, unsigned k, unsigned size, bool w
 	const struct access *a = &g->access[k].operand;
 	unsigned address_size = i->addrsize == 4 ? 4 : 8;
 
+	if (has_window(g, k)) {
+		want_flags(g, k);
+		return window_operand(g, k, RAX);
+	}
 	if (is_grouped(a) && !a->leads) {
 		return with_flags(g, k, follow(g, a));
 	}
@@ -196,6 +222,23 @@ struct rm generate_operand(struct generate *g, unsigned k, unsigned size, bool w
 	}
 	generate_check(g, k, size, write);
 	return with_flags(g, k, rm_mem(RAX, 0));
+}
+
+struct rm generate_operand_at(struct generate *g, unsigned k, unsigned size, bool write,
+			      unsigned to)
+{
+	struct rm rm;
+
+	if (has_window(g, k)) {
+		want_flags(g, k);
+		return window_operand(g, k, to);
+	}
+	rm = generate_operand(g, k, size, write);
+	if (rm.reg != to) {
+		emit_mov(&g->e, to, rm.reg);
+		rm.reg = to;
+	}
+	return rm;
 }
 
 struct rm generate_stack(struct generate *g, unsigned k, int disp, bool write)

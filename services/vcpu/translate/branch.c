@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "translate/generate.h"
+#include "translate/loops.h"
 
 static struct site site_of(const struct generate *g, enum site_kind kind, unsigned k)
 {
@@ -16,12 +17,11 @@ static struct site site_of(const struct generate *g, enum site_kind kind, unsign
 
 static void to_block(struct generate *g, unsigned block, int cc)
 {
-	if (g->n_fixups == GENERATE_FIXUPS) {
-		g->e.full = true;
-		return;
+	if (g->r->loop && block == g->r->loop->head) {
+		windows_back(g, cc);
+	} else {
+		generate_fixup(g, cc < 0 ? emit_jmp(&g->e) : emit_jcc(&g->e, (unsigned)cc), block);
 	}
-	g->fixup[g->n_fixups++] =
-		(struct fixup){cc < 0 ? emit_jmp(&g->e) : emit_jcc(&g->e, (unsigned)cc), block};
 }
 
 static bool new_exit(struct translator *x, struct exit_link exit, uint32_t *index)

@@ -387,7 +387,7 @@ bool cache_insert(struct vcpu *v, struct region *r)
 	r->page_next = page->regions;
 	page->regions = r;
 	page->lines |= r->lines;
-	if (r->plain) {
+	if (r->plain || r->loop) {
 		return true;
 	}
 	if (!r->crosses) {

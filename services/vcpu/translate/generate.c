@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One region's code: block by block, then the stubs, then where branches lead. */
 #include "translate/generate.h"
+#include "translate/loops.h"
 
 void generate_stub(struct generate *g, struct stub s)
 {
@@ -9,6 +10,18 @@ void generate_stub(struct generate *g, struct stub s)
 		return;
 	}
 	g->stub[g->n_stubs++] = s;
+}
+
+void generate_fixup(struct generate *g, uint8_t *at, unsigned block)
+{
+	bool back = g->heads[block] && (loop_has(g->members[block], g->current) ||
+					g->r->block[block].first <= g->r->block[g->current].first);
+
+	if (g->n_fixups == GENERATE_FIXUPS) {
+		g->e.full = true;
+		return;
+	}
+	g->fixup[g->n_fixups++] = (struct fixup){at, block, back};
 }
 
 void generate_unlikely(struct generate *g, unsigned k, unsigned cc)
@@ -94,7 +107,24 @@ static void count_entry(struct generate *g, struct block *b)
 	emit_store(&g->e, 8, RAX, rm_mem(RCX, 0));
 }
 
-/* `next`: the block that is emitted next, or -1. */
+/*
+ * Where branches that close the loop lead, before its head's body: to an event that may give it a
+ * fast copy, or to that, or on; to requests.
+ */
+static void loop_head(struct generate *g, struct block *b)
+{
+	b->back = generate_here(g->x, &g->e);
+	b->heat = 0;
+	generate_stub(g, (struct stub){.site = {.region = g->x->n_regions,
+						.kind = SITE_LOOP,
+						.insn = b->first,
+						.flags = b->live ? SITE_FLAGS : 0},
+				       .from = emit_jmp(&g->e)});
+	g->stub[g->n_stubs - 1].back = g->e.p;
+	generate_poll(g, b->first);
+}
+
+/* `next`: the block that is emitted next and may be fallen into, or -1. */
 static void block(struct generate *g, unsigned n, int next)
 {
 	static _Thread_local flag_set live[REGION_INSNS];
@@ -104,14 +134,19 @@ static void block(struct generate *g, unsigned n, int next)
 
 	live_in_block(g->r, b, behind, live);
 	groups_find(g, b);
-	b->body = generate_here(g->x, &g->e);
+	g->current = n;
 	g->in_host = b->live;
 	g->in_memory = false;
 	g->live = b->live;
+	b->back = 0;
+	if (g->heads[n]) {
+		loop_head(g, b);
+	}
+	b->body = generate_here(g->x, &g->e);
 	if (g->v->debug.counting) {
 		count_entry(g, b);
 	}
-	if (b->loops) {
+	if (b->loops && !g->heads[n] && !g->r->loop) {
 		generate_poll(g, b->first);
 	}
 	for (unsigned k = b->first; k <= last; k++) {
@@ -178,11 +213,21 @@ static int following(const struct region *r, unsigned first)
 	for (unsigned n = 0; n < r->n_blocks; n++) {
 		const struct block *b = &r->block[n];
 
-		if (b->n && b->first >= first && (best < 0 || b->first < r->block[best].first)) {
+		if (b->n && b->first >= first && (!r->loop || loop_has(r->loop->members, n)) &&
+		    (best < 0 || b->first < r->block[best].first)) {
 			best = (int)n;
 		}
 	}
 	return best;
+}
+
+/* Loops that may get a fast copy when they turn out to go round. */
+static void find_heads(struct generate *g)
+{
+	for (unsigned n = 0; n < g->r->n_blocks; n++) {
+		g->heads[n] =
+			!g->r->loop && g->r->block[n].loops && loop_members(g->r, n, g->members[n]);
+	}
 }
 
 static void emit_region(struct generate *g)
@@ -190,17 +235,25 @@ static void emit_region(struct generate *g)
 	struct region *r = g->r;
 	int n = following(r, 0);
 
+	find_heads(g);
+	if (r->loop) {
+		windows_begin(g);
+	}
 	while (n >= 0) {
 		int next = following(r, r->block[n].first + r->block[n].n);
+		bool falls =
+			next >= 0 && !g->heads[next] && !(r->loop && next == (int)r->loop->head);
 
-		block(g, (unsigned)n, next);
+		block(g, (unsigned)n, falls ? next : -1);
 		n = next;
 	}
 	for (unsigned k = 0; k < g->n_stubs; k++) {
 		emit_stub(g, &g->stub[k]);
 	}
 	for (unsigned k = 0; k < g->n_fixups && !g->e.full; k++) {
-		emit_patch(g->fixup[k].at, g->x->code + r->block[g->fixup[k].block].body);
+		const struct block *to = &r->block[g->fixup[k].block];
+
+		emit_patch(g->fixup[k].at, g->x->code + (g->fixup[k].back ? to->back : to->body));
 	}
 }
 

@@ -21,13 +21,15 @@ struct stub {
 struct fixup {
 	uint8_t *at;
 	unsigned block;
+	bool back; /* to where the block looks for requests first */
 };
 
 /* Accesses that share one check. Offsets count from one value of a register. */
 struct group {
 	int32_t lo, hi;
-	bool write; /* one of them does */
-	uint16_t n; /* accesses */
+	bool write;	 /* one of them does */
+	bool in_scratch; /* the host address is in SCRATCH, not in vcpu.group */
+	uint16_t n;	 /* accesses */
 };
 
 /* One access of an instruction; group NULL or of one access: it is checked by itself. */
@@ -51,6 +53,13 @@ struct generate {
 	int32_t x_id;
 	bool long_mode;
 	unsigned stack_size; /* 8 or 4: bytes of RIP and of stack operands */
+	/* Blocks that are the head of a loop that may get a fast copy, with the loop's blocks. */
+	bool heads[REGION_BLOCKS];
+	uint64_t members[REGION_BLOCKS][2];
+	/* Of a loop's fast copy: see windows.c. */
+	uint8_t *windows_begin;
+	bool count_in_scratch; /* passes left are in SCRATCH, not in vcpu.passes */
+	unsigned current;      /* the block that is emitted */
 	/* Where the guest's flags are that matter before the instruction at hand. */
 	flag_set live;	/* which do */
 	flag_set after; /* which do behind it */
@@ -110,10 +119,14 @@ struct rm generate_source(unsigned guest);
 /* -- address.c: guest memory -- */
 
 /*
- * Emits the check of instruction k's memory operand and returns where it is on the host: at RAX
- * or RCX and a displacement. Flags are where its operation wants them. Spoils RAX and RCX.
+ * Emits the check of instruction k's memory operand and returns where it is on the host: at RAX,
+ * RCX or SCRATCH, a displacement and perhaps a guest register. Flags are where its operation wants
+ * them. Spoils RAX and RCX.
  */
 struct rm generate_operand(struct generate *g, unsigned k, unsigned size, bool write);
+/* The same, at host register `to`. */
+struct rm generate_operand_at(struct generate *g, unsigned k, unsigned size, bool write,
+			      unsigned to);
 /* The check alone, of the linear address in RAX, which becomes the host's. Spoils RCX, flags. */
 void generate_check(struct generate *g, unsigned k, unsigned size, bool write);
 /* Host register `to` := the operand's offset, 4 or 8 bytes of it. Keeps flags; spoils RAX, RCX. */
@@ -137,8 +150,30 @@ void sites_settle(struct vcpu *v, const struct region *r);
 /* A group's check that fails leads to `plain` (writable view) from now on. */
 void site_lead_plain(struct vcpu *v, const struct site *site, const uint8_t *plain);
 
+/*
+ * Looks the address in RAX up: RAX := its offset in the page, RCX := the entry's index. Spoils
+ * flags. Returns the displacement of the jump for an address that the TLB does not have.
+ */
+uint8_t *site_emit_lookup(struct emit *e, int32_t tlb, bool write, unsigned size);
+/* RAX := host less linear addresses of the entry at index RCX. */
+void site_emit_host(struct emit *e, int32_t tlb, bool write);
+
+/* -- windows.c: of a loop's fast copy -- */
+
+/* What runs before it. */
+void windows_begin(struct generate *g);
+/* A branch back to the head, on a condition or always (cc < 0). */
+void windows_back(struct generate *g, int cc);
+/*
+ * Where instruction k's operand, which has a window, is: at `to` (RAX, RCX or SCRATCH) and perhaps
+ * a guest register. Keeps flags; spoils RAX and RCX.
+ */
+struct rm window_operand(struct generate *g, unsigned k, unsigned to);
+
 /* -- groups.c -- */
 
+/* May instruction k's operation use SCRATCH? */
+bool may_use_scratch(const struct region *r, unsigned k);
 /* Fills g->access and g->group for b. */
 void groups_find(struct generate *g, const struct block *b);
 
@@ -176,6 +211,8 @@ void generate_bit_string(struct generate *g, unsigned k);
 /* -- generate.c -- */
 
 void generate_stub(struct generate *g, struct stub s);
+/* The jump with its displacement `at` leads to the region's block. */
+void generate_fixup(struct generate *g, uint8_t *at, unsigned block);
 /*
  * If the condition holds, instruction k is interpreted; nothing of it has happened, and the flags
  * are in memory. generate_rejoin(), behind its code, says where those go on; `first`: the number of

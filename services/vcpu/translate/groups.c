@@ -7,6 +7,7 @@
  * in a plain copy of itself.
  */
 #include "translate/generate.h"
+#include "translate/loops.h"
 
 enum { REACH = 192 }; /* bytes that a group may span: more would cross pages more often */
 
@@ -84,14 +85,16 @@ static void operand(struct tracker *t, unsigned k)
 
 	if (!(i->flags & INSN_MODRM) || i->mod == 3 || !f->rm || !f->rm_size ||
 	    i->base == REG_NONE || i->index != REG_NONE || i->seg >= SEG_FS ||
-	    i->addrsize != t->g->stack_size || i->disp != (int16_t)i->disp) {
+	    i->addrsize != t->g->stack_size || i->disp != (int16_t)i->disp ||
+	    (t->g->r->loop && t->g->r->loop->use[k])) {
 		return;
 	}
 	join(t, &t->g->access[k].operand, &t->reg[i->base], (int32_t)i->disp, f->rm_size,
 	     f->rm & ROLE_W);
 }
 
-static void stack(struct tracker *t, unsigned k)
+/* Instructions with an operand on the stack, and what they do to registers. False: k is none. */
+static bool stack(struct tracker *t, unsigned k)
 {
 	int size = (int)t->g->stack_size;
 	struct access *a = &t->g->access[k].stack;
@@ -111,13 +114,15 @@ static void stack(struct tracker *t, unsigned k)
 		fresh(t, i->rm);
 		break;
 	case FORM_RET: join(t, a, sp, 0, (unsigned)size, false); break;
-	case FORM_SYSTEM: /* PUSHF, POPF */
-		if (i->opcode == 0x9c) {
+	case FORM_SYSTEM:
+		if (i->map == MAP_1 && i->opcode == 0x9c) { /* PUSHF */
 			join(t, a, sp, -size, (unsigned)size, true);
 			sp->off -= size;
-		} else {
+		} else if (i->map == MAP_1 && i->opcode == 0x9d) { /* POPF */
 			join(t, a, sp, 0, (unsigned)size, false);
 			sp->off += size;
+		} else {
+			return false;
 		}
 		break;
 	case FORM_LEAVE:
@@ -126,144 +131,101 @@ static void stack(struct tracker *t, unsigned k)
 		sp->off += size;
 		fresh(t, RBP);
 		break;
+	default: return false;
 	}
-}
-
-/* ADD and SUB of an immediate, INC and DEC, to a whole register. */
-static bool steps(const struct generate *g, const struct insn *i, int32_t *by)
-{
-	unsigned op = i->modrm >> 3 & 7;
-
-	if (i->map != MAP_1 || i->mod != 3 || i->opsize != g->stack_size) {
-		return false;
-	}
-	if ((i->opcode == 0x81 || i->opcode == 0x83) && (op == ALU_ADD || op == ALU_SUB) &&
-	    (int64_t)i->imm == (int16_t)i->imm) {
-		*by = op == ALU_ADD ? (int16_t)i->imm : -(int16_t)i->imm;
-		return true;
-	}
-	if (i->opcode == 0xff && op < 2) {
-		*by = op ? -1 : 1;
-		return true;
-	}
-	return false;
-}
-
-static bool copies(const struct generate *g, const struct insn *i, unsigned *to, unsigned *from)
-{
-	if (i->map != MAP_1 || i->mod != 3 || i->opsize != g->stack_size ||
-	    (i->opcode != 0x89 && i->opcode != 0x8b)) {
-		return false;
-	}
-	*to = i->opcode == 0x89 ? i->rm : i->reg;
-	*from = i->opcode == 0x89 ? i->reg : i->rm;
 	return true;
-}
-
-/* The guest register that a ModRM operand of `size` bytes names. */
-static unsigned named(const struct insn *i, unsigned reg, unsigned size)
-{
-	return size == 1 && !(i->flags & INSN_REX) && reg >= 4 && reg < 8 ? reg - 4 : reg;
-}
-
-static void modrm_writes(struct tracker *t, unsigned k)
-{
-	const struct insn *i = &t->g->r->insn[k];
-	const struct form *f = &t->g->r->form[k];
-	unsigned to, from;
-	int32_t by;
-
-	if (i->map == MAP_1 && (i->opcode & 0xf0) == 0x40) {
-		fresh(t, i->rm);
-		return;
-	}
-	if (copies(t->g, i, &to, &from)) {
-		t->reg[to] = t->reg[from];
-		return;
-	}
-	if (steps(t->g, i, &by)) {
-		t->reg[i->rm].off += by;
-		return;
-	}
-	if (f->reg & ROLE_W) {
-		fresh(t, named(i, i->reg, f->reg_size));
-	}
-	if (f->rm & ROLE_W && i->mod == 3) {
-		fresh(t, named(i, i->rm, f->rm_size));
-	}
-}
-
-static void lea_writes(struct tracker *t, unsigned k)
-{
-	const struct insn *i = &t->g->r->insn[k];
-
-	if (i->base != REG_NONE && i->index == REG_NONE && i->opsize == t->g->stack_size &&
-	    i->addrsize == i->opsize && i->disp == (int16_t)i->disp) {
-		t->reg[i->reg] = (struct value){t->reg[i->base].root,
-						t->reg[i->base].off + (int32_t)i->disp};
-	} else {
-		fresh(t, i->reg);
-	}
-}
-
-/* Those that the interpreter may be asked for do not change what memory is where, or leave. */
-static void system_writes(struct tracker *t, unsigned k)
-{
-	const struct insn *i = &t->g->r->insn[k];
-
-	if (i->map == MAP_1 && (i->opcode == 0x9c || i->opcode == 0x9d)) {
-		stack(t, k);
-	} else if (i->map == MAP_0F && (i->opcode == 0x01 || i->opcode == 0x31)) {
-		fresh(t, RAX); /* RDTSC, RDTSCP */
-		fresh(t, RCX);
-		fresh(t, RDX);
-	} else if (i->mod == 3 && i->flags & INSN_MODRM) {
-		fresh(t, i->rm);
-	}
 }
 
 /* What instruction k does to registers. */
 static void writes(struct tracker *t, unsigned k)
 {
-	const struct insn *i = &t->g->r->insn[k];
+	struct effect e = effect_of(t->g->r, k);
 
-	switch (t->g->r->form[k].kind) {
-	case FORM_SYSTEM: system_writes(t, k); break;
-	case FORM_MODRM: modrm_writes(t, k); break;
-	case FORM_LEA: lea_writes(t, k); break;
-	case FORM_PUSH:
+	if (e.linear && !e.narrow && e.base != REG_NONE && e.index == REG_NONE &&
+	    e.disp == (int16_t)e.disp) {
+		t->reg[e.to] =
+			(struct value){t->reg[e.base].root, t->reg[e.base].off + (int32_t)e.disp};
+		return;
+	}
+	for (unsigned r = 0; r < 16; r++) {
+		if (e.writes >> r & 1) {
+			fresh(t, r);
+		}
+	}
+}
+
+/* May the operation of k need SCRATCH? Not for its address. */
+bool may_use_scratch(const struct region *r, unsigned k)
+{
+	const struct insn *i = &r->insn[k];
+	const struct form *f = &r->form[k];
+	bool mem = i->flags & INSN_MODRM && i->mod != 3;
+
+	switch (f->kind) {
+	case FORM_MODRM:
+		if ((i->map == MAP_1 && (i->opcode & 0xfe) == 0x86) || form_is_high(i, f)) {
+			return true; /* XCHG; AH..BH cannot be named beside SCRATCH */
+		}
+		return mem && f->reg && !translate_resident(i->reg) &&
+		       (r->use[k].reads || r->use[k].touches);
+	case FORM_SHIFT_CL: return mem || (f->reg && !translate_resident(i->reg));
+	case FORM_PUSH: return i->opcode == 0xff && mem;
+	case FORM_SIMD:
+	case FORM_X87:
+	case FORM_AX_IMM:
+	case FORM_MULTIPLY:
+	case FORM_XCHG_AX:
+	case FORM_MOV_IMM:
+	case FORM_LEA:
+	case FORM_NOP:
+	case FORM_EXTEND_AX:
+	case FORM_EXTEND_DX:
+	case FORM_BSWAP:
+	case FORM_FLAG:
 	case FORM_POP:
 	case FORM_LEAVE:
-	case FORM_CALL:
-	case FORM_CALL_RM:
-	case FORM_RET: stack(t, k); break;
-	case FORM_NOP:
-	case FORM_FLAG:
-	case FORM_SAHF:
-	case FORM_X87:
 	case FORM_JCC:
 	case FORM_JMP:
-	case FORM_JMP_RM: break;
-	case FORM_SIMD:
-		fresh(t, i->reg);
-		fresh(t, i->rm & 15);
-		break;
-	case FORM_AX_IMM:
-	case FORM_EXTEND_AX:
-	case FORM_LAHF: fresh(t, RAX); break;
-	case FORM_EXTEND_DX: fresh(t, RDX); break;
-	case FORM_BSWAP: fresh(t, i->rm); break;
-	case FORM_MOV_IMM: fresh(t, named(i, i->rm, t->g->r->form[k].reg_size)); break;
-	case FORM_SHIFT_CL:
-		if (i->mod == 3) {
-			fresh(t, named(i, i->rm, t->g->r->form[k].rm_size));
+	case FORM_CALL:
+	case FORM_RET: return false;
+	}
+	return true;
+}
+
+static bool uses_group(const struct access *a, const struct group *group)
+{
+	return a->group == group;
+}
+
+/* The groups whose address can stay in SCRATCH from their first access to their last. */
+static void give_scratch(struct generate *g, const struct block *b)
+{
+	unsigned end = b->first + b->n, free_from = b->first;
+
+	if (g->r->loop && g->count_in_scratch) {
+		return;
+	}
+	for (unsigned n = 0; n < g->n_groups; n++) {
+		struct group *group = &g->group[n];
+		unsigned first = end, last = 0, k;
+
+		for (k = b->first; k < end; k++) {
+			if (uses_group(&g->access[k].operand, group) ||
+			    uses_group(&g->access[k].stack, group)) {
+				first = k < first ? k : first;
+				last = k;
+			}
 		}
-		break;
-	case FORM_MULTIPLY:
-		fresh(t, RAX);
-		fresh(t, RDX);
-		break;
-	default: /* the interpreter may do anything to memory as well */ forget_all(t); break;
+		if (group->n < 2 || first < free_from) {
+			continue;
+		}
+		for (k = first; k <= last && !may_use_scratch(g->r, k);) {
+			k++;
+		}
+		if (k > last) {
+			group->in_scratch = true;
+			free_from = last + 1;
+		}
 	}
 }
 
@@ -279,6 +241,9 @@ void groups_find(struct generate *g, const struct block *b)
 	forget_all(&t);
 	for (unsigned k = b->first; k < (unsigned)b->first + b->n; k++) {
 		operand(&t, k);
-		writes(&t, k);
+		if (!stack(&t, k)) {
+			writes(&t, k);
+		}
 	}
+	give_scratch(g, b);
 }

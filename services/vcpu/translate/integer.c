@@ -148,6 +148,41 @@ static struct rm rm_register(struct generate *g, unsigned k, bool *back)
 	return rm_reg(RAX);
 }
 
+/*
+ * Register to register where one of them is in vcpu.gpr: with that as the memory operand, the other
+ * as the register, if the instruction has such a form.
+ */
+static bool modrm_in_place(struct generate *g, unsigned k, struct op op)
+{
+	const struct insn *i = &g->r->insn[k];
+	const struct form *f = &g->r->form[k];
+	bool alu = i->map == MAP_1 && i->opcode < 0x40;
+	bool mov = i->map == MAP_1 && (i->opcode & 0xfc) == 0x88;
+	unsigned to_reg = i->opcode & 2; /* of alu and mov: the destination is `reg` */
+	unsigned to = to_reg ? i->reg : i->rm, from = to_reg ? i->rm : i->reg;
+	/* 32-bit results clear what is above them. */
+	bool writes = (f->reg | f->rm) & ROLE_W && !(f->reg && translate_resident(to));
+
+	if (f->rm_size != 8 && (f->rm_size != 4 || writes)) {
+		return false;
+	}
+	if (!f->reg) { /* by itself or with an immediate */
+		if (i->map != MAP_1 || translate_resident(i->rm)) {
+			return false;
+		}
+		emit_op(&g->e, op, i->modrm >> 3 & 7, generate_gpr(i->rm));
+		return true;
+	}
+	if ((!alu && !mov) || f->reg_size != f->rm_size ||
+	    translate_resident(to) == translate_resident(from)) {
+		return false;
+	}
+	op.opcode = (uint8_t)(translate_resident(to) ? op.opcode | 2 : op.opcode & ~2);
+	emit_op(&g->e, op, register_host[translate_resident(to) ? to : from],
+		generate_gpr(translate_resident(to) ? from : to));
+	return true;
+}
+
 static void modrm(struct generate *g, unsigned k)
 {
 	const struct insn *i = &g->r->insn[k];
@@ -176,6 +211,10 @@ static void modrm(struct generate *g, unsigned k)
 	} else {
 		if (g->r->use[k].reads || g->r->use[k].touches) {
 			generate_want_flags(g);
+		}
+		if (modrm_in_place(g, k, op)) {
+			emit_imm(g, i);
+			return;
 		}
 		rm = rm_register(g, k, &back);
 	}
@@ -237,18 +276,12 @@ static struct rm operand_in(struct generate *g, unsigned k, unsigned to)
 {
 	const struct insn *i = &g->r->insn[k];
 	const struct form *f = &g->r->form[k];
-	struct rm rm;
 
 	if (i->mod == 3) {
 		generate_want_flags(g);
 		return generate_source(i->rm);
 	}
-	rm = generate_operand(g, k, f->rm_size, f->rm & ROLE_W);
-	if (rm.reg != to) {
-		emit_mov(&g->e, to, rm.reg);
-		rm.reg = to;
-	}
-	return rm;
+	return generate_operand_at(g, k, f->rm_size, f->rm & ROLE_W, to);
 }
 
 static void multiply(struct generate *g, unsigned k)

@@ -7,6 +7,7 @@
 #include "execute/fetch.h"
 #include "execute/trace.h"
 #include "translate/emit.h"
+#include "translate/loops.h"
 #include "translate/translate.h"
 #include "translate/verify.h"
 
@@ -443,6 +444,36 @@ struct region *region_decode(struct vcpu *v, uint32_t key)
 	return finish(d);
 }
 
+struct region *region_loop(struct vcpu *v, struct region *r, unsigned head)
+{
+	struct translator *x = v->translator;
+	struct region *copy = cache_alloc(x, sizeof(*copy));
+	struct loop *l = cache_alloc(x, sizeof(*l));
+
+	if (!copy || !l || !loop_members(r, head, l->members)) {
+		return NULL;
+	}
+	l->of = r;
+	l->head = (uint16_t)head;
+	l->slow = r->block[head].body;
+	if (!loop_analyze(r, l)) {
+		return NULL;
+	}
+	*copy = *r;
+	copy->loop = l;
+	copy->page_next = NULL;
+	copy->plain_near = NULL;
+	if (!alloc_generated(x, copy)) {
+		return NULL;
+	}
+	for (unsigned n = 0; n < r->n_blocks; n++) { /* those outside stay where they are */
+		copy->block[n] = r->block[n];
+		copy->block[n].near = copy->block[n].ext = copy->block[n].links = 0;
+		copy->block[n].count = 0;
+	}
+	return copy;
+}
+
 /* The block of r that holds instruction k. */
 static const struct block *block_of(const struct region *r, unsigned k)
 {
@@ -466,6 +497,7 @@ struct region *region_copy(struct vcpu *v, const struct region *r, unsigned k)
 	}
 	*copy = *r;
 	copy->plain = true;
+	copy->loop = NULL;
 	copy->page_next = NULL;
 	copy->plain_near = NULL;
 	copy->n_insns = n;

@@ -20,6 +20,7 @@
 #include "execute/simd_operands.h"
 #include "translate/chaos.h"
 #include "translate/generate.h"
+#include "translate/loops.h"
 #include "translate/verify.h"
 
 /* -- code -- */
@@ -266,6 +267,45 @@ static bool is_misaligned(const struct region *r, unsigned k, uint64_t lin)
 	       lin & (o.align - 1u);
 }
 
+/* -- loops -- */
+
+enum { LOOP_HOT = 4 }; /* times round before a loop gets a fast copy */
+
+static struct block *block_at(struct region *r, unsigned insn)
+{
+	struct block *b = r->block;
+
+	while (!b->n || b->first != insn) {
+		b++;
+	}
+	return b;
+}
+
+/* The loop of r with head b gets a fast copy, or is left alone from now on. */
+static void speed_up(struct vcpu *v, struct region *r, struct block *b)
+{
+	static const uint8_t nop[5] = {0x0f, 0x1f, 0x44, 0x00, 0x00};
+	uint8_t *at = v->translator->code + b->back;
+	struct region *fast = region_loop(v, r, (unsigned)(b - r->block));
+
+	if (fast && generate(v, fast)) {
+		*at = 0xe9; /* jmp */
+		emit_patch(at + 1, v->translator->code + fast->code);
+	} else {
+		memcpy(at, nop, sizeof(nop));
+	}
+}
+
+static const uint8_t *loop_again(struct vcpu *v, struct region *r, const struct site *site)
+{
+	struct block *b = block_at(r, site->insn);
+
+	if (!r->dead && ++b->heat >= LOOP_HOT) {
+		speed_up(v, r, b);
+	}
+	return (const uint8_t *)(site + 1);
+}
+
 /* With its sites by slot that met many pages; v->rip is within it, where it goes on. */
 static const uint8_t *translate_again(struct vcpu *v, struct region *r)
 {
@@ -273,6 +313,14 @@ static const uint8_t *translate_again(struct vcpu *v, struct region *r)
 
 	sites_settle(v, r);
 	cache_drop(v, r);
+	if (r->loop) {
+		struct region *of = r->loop->of;
+
+		if (!of->dead) {
+			speed_up(v, of, &of->block[r->loop->head]);
+		}
+		return go_on(v);
+	}
 	v->rip = r->lin | r->block[0].at;
 	engine_translate(v, r->key);
 	v->rip = rip;
@@ -425,6 +473,7 @@ const uint8_t *runtime_event(struct vcpu *v, const struct site *site)
 	case SITE_INTERPRET: return interpret(v, r, site->insn, (const uint8_t *)(site + 1));
 	case SITE_FAULT: return interpret(v, r, site->insn, cache_exec(x, r->after[site->insn]));
 	case SITE_INDIRECT: return indirect(v, r, site->insn);
+	case SITE_LOOP: return loop_again(v, r, site);
 	}
 	v->rip = r->lin | r->at[site->insn];
 	return site->kind == SITE_ENTRY ? go_on(v) : NULL;

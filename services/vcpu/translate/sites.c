@@ -52,10 +52,8 @@ static uint8_t *emit_limit(struct emit *e, unsigned size)
 	return emit_jcc(e, 7);
 }
 
-static uint8_t *emit_by_slot(struct emit *e, int32_t tlb, const struct site *s)
+uint8_t *site_emit_lookup(struct emit *e, int32_t tlb, bool write, unsigned size)
 {
-	uint8_t *from;
-
 	if (__builtin_cpu_supports("bmi2")) { /* rorx */
 		emit_op(e,
 			(struct op){.vex = true, .map = MAP_0F3A, .prefix = 0xf2, .opcode = 0xf0},
@@ -66,9 +64,20 @@ static uint8_t *emit_by_slot(struct emit *e, int32_t tlb, const struct site *s)
 	}
 	emit8(e, 12 - ENTRY_SHIFT);
 	emit_alu_imm(e, ALU_AND, 4, rm_reg(RCX), (TLB_SIZE - 1) << ENTRY_SHIFT);
-	emit_alu(e, 0x33, 8, RAX,
-		 rm_index(RSP, RCX, 0, tlb + tag_offset(s->flags & SITE_RANGE_WRITE)));
-	from = emit_limit(e, s->size);
+	emit_alu(e, 0x33, 8, RAX, rm_index(RSP, RCX, 0, tlb + tag_offset(write)));
+	return emit_limit(e, size);
+}
+
+void site_emit_host(struct emit *e, int32_t tlb, bool write)
+{
+	emit_load(e, 8, RAX, rm_index(RSP, RCX, 0, tlb + page_offset()));
+	emit_alu(e, 0x2b, 8, RAX, rm_index(RSP, RCX, 0, tlb + tag_offset(write)));
+}
+
+static uint8_t *emit_by_slot(struct emit *e, int32_t tlb, const struct site *s)
+{
+	uint8_t *from = site_emit_lookup(e, tlb, s->flags & SITE_RANGE_WRITE, s->size);
+
 	emit_alu(e, 0x03, 8, RAX, rm_index(RSP, RCX, 0, tlb + page_offset()));
 	return from;
 }

@@ -50,6 +50,8 @@ struct block {
 	uint32_t body;	     /* offsets into code memory: host EFLAGS hold the live flags */
 	uint32_t near, ext; /* ... vcpu.aflags holds them; ext checks the page first. 0: not made */
 	uint32_t links;	    /* exits of other regions that lead here: index + 1 of a list */
+	uint32_t back;	    /* offset: where a branch that closes a loop leads; 0: to `body` */
+	uint8_t heat;	    /* how often one did before the loop got a fast copy */
 	uint64_t count;	    /* entries, while vcpu.debug.counting */
 };
 
@@ -71,6 +73,7 @@ struct region {
 	bool dead;
 	bool crosses;
 	bool plain;	     /* a copy of a block's rest, without groups */
+	struct loop *loop;   /* a loop's fast copy: see loops.h. Shares what was decoded */
 	struct insn *insn;   /* as decoded, not bound */
 	struct insn **bound; /* those that were interpreted, and what ends them; or NULL */
 	struct form *form;
@@ -92,6 +95,7 @@ enum site_kind {
 	SITE_INDIRECT,	/* the target vcpu.event_arg is not in the jump cache */
 	SITE_POLL,	/* a request, before instruction `insn` */
 	SITE_ENTRY,	/* ... or the page moved: an entry's checks */
+	SITE_LOOP,	/* the loop whose head `insn` begins goes round again */
 	SITE_FAULT,	/* a host signal came from the instruction */
 };
 
@@ -295,6 +299,12 @@ struct form {
 
 struct form form_of(struct vcpu *v, const struct insn *i, uint32_t key);
 
+/* Is ModRM.reg AH, CH, DH or BH? */
+static inline bool form_is_high(const struct insn *i, const struct form *f)
+{
+	return f->reg && f->reg_size == 1 && !(i->flags & INSN_REX) && i->reg >= 4 && i->reg < 8;
+}
+
 /* -- system.c -- */
 
 /* What i is, if it exists and its memory operand can be addressed; else FORM_INTERPRET. */
@@ -317,6 +327,9 @@ static inline bool form_ends(const struct form *f)
  * translated, or no memory (then translator.flush is set).
  */
 struct region *region_decode(struct vcpu *v, uint32_t key);
+
+/* A fast copy of the loop of r with that head. NULL: none is worth it, or no memory. */
+struct region *region_loop(struct vcpu *v, struct region *r, unsigned head);
 
 /* The rest of r's block from instruction k on, plain. NULL: no memory (translator.flush is set). */
 struct region *region_copy(struct vcpu *v, const struct region *r, unsigned k);
@@ -344,6 +357,24 @@ struct flag_use flags_of(const struct insn *i);
 flag_set flags_before(const struct region *r, unsigned k);
 /* Fills block.live of all blocks. */
 void flags_flow(struct region *r);
+
+/* -- effects.c -- */
+
+/*
+ * What an instruction does to general registers. If linear: to := base + index * scale + disp, of
+ * the size of addresses, where base and index may be REG_NONE; nothing else is written then.
+ * Narrow: its low 32 bits, zero- or sign-extended.
+ */
+struct effect {
+	uint16_t writes; /* by register number */
+	bool linear, narrow;
+	uint8_t to, base, index;
+	int8_t scale;
+	int64_t disp;
+};
+
+/* Of instruction k of r. What may change the memory map or leave writes all registers. */
+struct effect effect_of(const struct region *r, unsigned k);
 
 /* -- generate.c -- */
 

@@ -1,0 +1,588 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which loops get a fast copy, and where their operands are: the registers' values are followed
+ * through one pass as sums of their values at the loop's head. What comes back to the head says by
+ * how much each register moves a pass; an operand's address moves accordingly.
+ */
+#include "translate/loops.h"
+
+#include "translate/emit.h"
+
+/* -- the blocks of a loop -- */
+
+static bool add_block(uint64_t set[2], int block)
+{
+	bool had = block < 0 || loop_has(set, (unsigned)block);
+
+	if (!had) {
+		set[block >> 6] |= 1ull << (block & 63);
+	}
+	return !had;
+}
+
+/* Where the loop may reach: from its head to the last branch that leads back to it, by address. */
+static bool extent(const struct region *r, unsigned head, unsigned *end)
+{
+	unsigned from = r->block[head].at;
+	bool found = false;
+
+	*end = 0;
+	for (unsigned n = 0; n < r->n_blocks; n++) {
+		const struct block *b = &r->block[n];
+
+		if (b->n && b->at >= from && (b->taken == (int)head || b->next == (int)head)) {
+			*end = b->at > *end ? b->at : *end;
+			found = true;
+		}
+	}
+	return found;
+}
+
+/* Does block n, or what is reached from it within `set`, lead to the head? Adds those that do. */
+static void lead_back(const struct region *r, unsigned head, const uint64_t set[2],
+		      uint64_t members[2])
+{
+	bool changed = true;
+
+	members[0] = members[1] = 0;
+	add_block(members, (int)head);
+	while (changed) {
+		changed = false;
+		for (unsigned n = 0; n < r->n_blocks; n++) {
+			const struct block *b = &r->block[n];
+			bool leads = (b->taken >= 0 && loop_has(members, (unsigned)b->taken)) ||
+				     (b->next >= 0 && loop_has(members, (unsigned)b->next));
+
+			if (loop_has(set, n) && leads) {
+				changed |= add_block(members, (int)n);
+			}
+		}
+	}
+}
+
+/* Blocks between the head and `end` that are reached from the head. */
+static void reached(const struct region *r, unsigned head, unsigned end, uint64_t set[2])
+{
+	bool changed = true;
+
+	set[0] = set[1] = 0;
+	add_block(set, (int)head);
+	while (changed) {
+		changed = false;
+		for (unsigned n = 0; n < r->n_blocks; n++) {
+			const struct block *b = &r->block[n];
+			int to[2] = {b->taken, b->next};
+
+			for (unsigned k = 0; k < 2 && loop_has(set, n); k++) {
+				const struct block *t = to[k] < 0 ? NULL : &r->block[to[k]];
+
+				if (t && t->at >= r->block[head].at && t->at <= end) {
+					changed |= add_block(set, to[k]);
+				}
+			}
+		}
+	}
+}
+
+/* The next member all of whose predecessors but over the head are done; -1: none. */
+static int next_in_order(const struct region *r, unsigned head, const uint64_t members[2],
+			 const uint64_t done[2])
+{
+	for (unsigned n = 0; n < r->n_blocks; n++) {
+		bool ready = loop_has(members, n) && !loop_has(done, n);
+
+		for (unsigned p = 0; p < r->n_blocks && ready && n != head; p++) {
+			const struct block *b = &r->block[p];
+
+			if (loop_has(members, p) && !loop_has(done, p) &&
+			    (b->taken == (int)n || b->next == (int)n)) {
+				ready = false;
+			}
+		}
+		if (ready) {
+			return (int)n;
+		}
+	}
+	return -1;
+}
+
+/* Is every cycle of the members one through the head? */
+static bool is_innermost(const struct region *r, unsigned head, const uint64_t members[2])
+{
+	uint64_t done[2] = {0, 0};
+	int n;
+
+	do {
+		n = next_in_order(r, head, members, done);
+		add_block(done, n);
+	} while (n >= 0);
+	return done[0] == members[0] && done[1] == members[1];
+}
+
+/* Has instruction k an operand that may get a window? */
+static bool is_candidate(const struct region *r, unsigned k)
+{
+	const struct insn *i = &r->insn[k];
+	const struct form *f = &r->form[k];
+
+	if (!(i->flags & INSN_MODRM) || i->mod == 3 || !f->rm || !f->rm_size || i->seg >= SEG_FS ||
+	    i->addrsize != 8) {
+		return false;
+	}
+	switch (f->kind) {
+	case FORM_MODRM: return !form_is_high(i, f);
+	case FORM_VEX_GPR:
+	case FORM_SIMD:
+	case FORM_X87:
+	case FORM_SHIFT_CL:
+	case FORM_MULTIPLY:
+	case FORM_CMPXCHG: return true;
+	}
+	return false;
+}
+
+bool loop_members(const struct region *r, unsigned head, uint64_t members[2])
+{
+	unsigned end, n_insns = 0;
+	uint64_t set[2];
+	bool operands = false;
+
+	if ((r->key & MODE_SIZE) != MODE_64 || r->plain || r->crosses || !extent(r, head, &end)) {
+		return false;
+	}
+	reached(r, head, end, set);
+	lead_back(r, head, set, members);
+	for (unsigned n = 0; n < r->n_blocks; n++) {
+		const struct block *b = &r->block[n];
+
+		if (!loop_has(members, n)) {
+			continue;
+		}
+		n_insns += b->n;
+		for (unsigned k = b->first; k < (unsigned)b->first + b->n; k++) {
+			operands |= is_candidate(r, k);
+			if (r->form[k].kind <= FORM_END) {
+				return false;
+			}
+		}
+	}
+	return operands && n_insns <= LOOP_INSNS && is_innermost(r, head, members);
+}
+
+/* -- sums -- */
+
+static const struct sum unknown;
+
+static struct sum constant(int64_t at)
+{
+	return (struct sum){.known = true, .at = at};
+}
+
+static struct sum one(unsigned reg)
+{
+	return (struct sum){.known = true, .n = 1, .reg = {(uint8_t)reg}, .times = {1}};
+}
+
+static bool same_terms(const struct sum *a, const struct sum *b)
+{
+	if (a->n != b->n) {
+		return false;
+	}
+	for (unsigned n = 0; n < a->n; n++) {
+		if (a->reg[n] != b->reg[n] || a->times[n] != b->times[n]) {
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool can_be_times(int times)
+{
+	return times == 1 || times == 2 || times == 4 || times == 8 || times == -1;
+}
+
+static bool add_term(struct sum *s, unsigned reg, int times)
+{
+	unsigned n = 0;
+
+	while (n < s->n && s->reg[n] < reg) {
+		n++;
+	}
+	if (n < s->n && s->reg[n] == reg) {
+		times += s->times[n];
+		if (!times) {
+			s->n--;
+			memmove(&s->reg[n], &s->reg[n + 1], s->n - n);
+			memmove(&s->times[n], &s->times[n + 1], s->n - n);
+			return true;
+		}
+	} else {
+		if (s->n == LOOP_TERMS) {
+			return false;
+		}
+		memmove(&s->reg[n + 1], &s->reg[n], s->n - n);
+		memmove(&s->times[n + 1], &s->times[n], s->n - n);
+		s->n++;
+		s->reg[n] = (uint8_t)reg;
+	}
+	s->times[n] = (int8_t)times;
+	return can_be_times(times);
+}
+
+/* a + b * scale; scale is 1, 2, 4, 8 or -1. */
+static struct sum add(struct sum a, const struct sum *b, int scale)
+{
+	int64_t span = (int64_t)b->span * scale;
+
+	if (!a.known || !b->known) {
+		return unknown;
+	}
+	for (unsigned n = 0; n < b->n; n++) {
+		if (!add_term(&a, b->reg[n], b->times[n] * scale)) {
+			return unknown;
+		}
+	}
+	a.at = (int64_t)((uint64_t)a.at + (uint64_t)b->at * (uint64_t)(int64_t)scale);
+	if (span < 0) {
+		a.at = (int64_t)((uint64_t)a.at + (uint64_t)span);
+		span = -span;
+	}
+	a.span += (uint32_t)span;
+	return a.span <= LOOP_REACH ? a : unknown;
+}
+
+/* Either of two. */
+static struct sum either(const struct sum *a, const struct sum *b)
+{
+	const struct sum *low = a, *high = b;
+	struct sum s;
+	int64_t apart;
+
+	if (!a->known || !b->known || !same_terms(a, b)) {
+		return unknown;
+	}
+	apart = (int64_t)((uint64_t)b->at - (uint64_t)a->at);
+	if (apart < 0) {
+		low = b;
+		high = a;
+		apart = (int64_t)(0 - (uint64_t)apart);
+	}
+	if (apart < 0 || apart > LOOP_REACH) {
+		return unknown;
+	}
+	s = *low;
+	if ((uint64_t)apart + high->span > s.span) {
+		s.span = (uint32_t)apart + high->span;
+	}
+	return s.span <= LOOP_REACH ? s : unknown;
+}
+
+/* -- one pass -- */
+
+struct state {
+	struct sum reg[16];
+};
+
+struct pass {
+	const struct region *r;
+	struct loop *l;
+	struct state in[REGION_BLOCKS];	  /* before each member */
+	struct sum address[REGION_INSNS]; /* of candidates */
+	struct state back;		  /* what comes back to the head */
+	uint64_t entered[2];
+	bool is_back;
+	uint16_t written; /* registers that some instruction writes */
+	/* By register: constants that were added to it in 32 bits. */
+	struct {
+		bool used;
+		int64_t least, most;
+	} narrow[16];
+};
+
+static struct sum address(const struct pass *p, const struct state *s, unsigned k)
+{
+	const struct insn *i = &p->r->insn[k];
+	struct sum a = constant(i->disp);
+
+	if (i->flags & INSN_RIPREL) {
+		a.at += (int64_t)(p->r->lin + p->r->at[k] + i->len);
+	}
+	if (i->base != REG_NONE) {
+		a = add(a, &s->reg[i->base], 1);
+	}
+	if (i->index != REG_NONE) {
+		a = add(a, &s->reg[i->index], 1 << i->scale);
+	}
+	return a;
+}
+
+/* The low 32 bits of s, extended: s itself where that can be seen to at the beginning. */
+static struct sum narrowed(struct pass *p, const struct sum *s)
+{
+	unsigned reg = s->reg[0];
+
+	if (!s->known || s->n != 1 || s->times[0] != 1 || s->at < -LOOP_REACH ||
+	    s->at > LOOP_REACH) {
+		return unknown;
+	}
+	if (!p->narrow[reg].used) {
+		p->narrow[reg].used = true;
+		p->narrow[reg].least = p->narrow[reg].most = 0;
+	}
+	if (s->at < p->narrow[reg].least) {
+		p->narrow[reg].least = s->at;
+	}
+	if (s->at + s->span > p->narrow[reg].most) {
+		p->narrow[reg].most = s->at + s->span;
+	}
+	return *s;
+}
+
+static void apply(struct pass *p, struct state *s, unsigned k)
+{
+	struct effect e = effect_of(p->r, k);
+	struct sum to = constant(e.disp);
+
+	p->written |= e.writes;
+	if (e.linear) {
+		if (e.base != REG_NONE) {
+			to = add(to, &s->reg[e.base], 1);
+		}
+		if (e.index != REG_NONE) {
+			to = add(to, &s->reg[e.index], e.scale);
+		}
+		s->reg[e.to] = e.narrow ? narrowed(p, &to) : to;
+		return;
+	}
+	for (unsigned n = 0; n < 16; n++) {
+		if (e.writes >> n & 1) {
+			s->reg[n] = unknown;
+		}
+	}
+}
+
+static void merge(struct state *to, bool first, const struct state *from)
+{
+	for (unsigned n = 0; n < 16; n++) {
+		to->reg[n] = first ? from->reg[n] : either(&to->reg[n], &from->reg[n]);
+	}
+}
+
+static void flow_to(struct pass *p, int block, const struct state *s)
+{
+	if (block < 0 || !loop_has(p->l->members, (unsigned)block)) {
+		return;
+	}
+	if (block == (int)p->l->head) {
+		merge(&p->back, !p->is_back, s);
+		p->is_back = true;
+		return;
+	}
+	merge(&p->in[block], add_block(p->entered, block), s);
+}
+
+static void follow_block(struct pass *p, unsigned n)
+{
+	const struct block *b = &p->r->block[n];
+	struct state s = p->in[n];
+
+	for (unsigned k = b->first; k < (unsigned)b->first + b->n; k++) {
+		if (is_candidate(p->r, k)) {
+			p->address[k] = address(p, &s, k);
+		}
+		apply(p, &s, k);
+	}
+	flow_to(p, b->taken, &s);
+	flow_to(p, b->next, &s);
+	p->l->n_insns += b->n;
+}
+
+static void follow_pass(struct pass *p)
+{
+	uint64_t done[2] = {0, 0};
+	int n;
+
+	for (unsigned reg = 0; reg < 16; reg++) {
+		p->in[p->l->head].reg[reg] = one(reg);
+	}
+	while ((n = next_in_order(p->r, p->l->head, p->l->members, done)) >= 0) {
+		add_block(done, n);
+		follow_block(p, (unsigned)n);
+	}
+}
+
+/* -- windows -- */
+
+/* By how much a register moves in one pass, at least and at most. False: not by a constant. */
+static bool moves(const struct pass *p, unsigned reg, int64_t *least, int64_t *most)
+{
+	const struct sum *s = &p->back.reg[reg];
+
+	if (!s->known || s->n != 1 || s->reg[0] != reg || s->times[0] != 1 || s->at < -LOOP_REACH ||
+	    s->at > LOOP_REACH) {
+		return false;
+	}
+	*least = s->at;
+	*most = s->at + s->span;
+	return true;
+}
+
+/* The window that an address of `size` bytes would have alone. */
+static bool window_of(const struct pass *p, const struct sum *address, unsigned size,
+		      struct window *w)
+{
+	int64_t low = 0, high = 0;
+
+	for (unsigned n = 0; n < address->n; n++) {
+		int64_t least, most, times = address->times[n];
+
+		if (!moves(p, address->reg[n], &least, &most)) {
+			return false;
+		}
+		low += times < 0 ? times * most : times * least;
+		high += times < 0 ? times * least : times * most;
+	}
+	if ((low < 0 && high > 0) || low < -LOOP_REACH || high > LOOP_REACH) {
+		return false;
+	}
+	*w = (struct window){.sum = *address, .step = (int32_t)(low < 0 ? low : high)};
+	w->sum.span += size;
+	return w->sum.span <= LOOP_REACH;
+}
+
+/* Index of a window of l that has w's bytes now; -1: there is no room. */
+static int join(struct loop *l, const struct window *w)
+{
+	for (unsigned n = 0; n < l->n_windows; n++) {
+		struct window *with = &l->window[n];
+		struct sum both = either(&with->sum, &w->sum);
+
+		if (both.known) {
+			with->sum = both;
+			with->write |= w->write;
+			return (int)n;
+		}
+	}
+	if (l->n_windows == LOOP_WINDOWS) {
+		return -1;
+	}
+	l->window[l->n_windows] = *w;
+	return l->n_windows++;
+}
+
+static struct window_slot slot_of(const struct pass *p, unsigned k, unsigned window)
+{
+	const struct insn *i = &p->r->insn[k];
+	struct window_slot s = {.window = (uint8_t)window, .fold = REG_NONE};
+
+	if (i->base == REG_NONE && i->index == REG_NONE) {
+		s.fixed = true;
+		s.address = (uint64_t)p->address[k].at;
+	} else if (i->base != REG_NONE && !(p->written >> i->base & 1)) {
+		s.fold = i->base;
+	} else if (i->index != REG_NONE && !(p->written >> i->index & 1)) {
+		s.fold = i->index;
+		s.scale = i->scale;
+	}
+	return s;
+}
+
+/* Index of a slot like s, made if need be; -1: there is no room. */
+static int find_slot(struct loop *l, const struct window_slot *s)
+{
+	for (unsigned n = 0; n < l->n_slots; n++) {
+		const struct window_slot *o = &l->slot[n];
+
+		if (o->window == s->window && o->fold == s->fold && o->scale == s->scale &&
+		    o->fixed == s->fixed && o->address == s->address) {
+			return (int)n;
+		}
+	}
+	if (l->n_slots == VCPU_WINDOWS) {
+		return -1;
+	}
+	l->slot[l->n_slots] = *s;
+	return l->n_slots++;
+}
+
+static void give_window(struct pass *p, unsigned k)
+{
+	const struct form *f = &p->r->form[k];
+	struct window_slot slot;
+	struct window w;
+	int n;
+
+	if (!p->address[k].known || !window_of(p, &p->address[k], f->rm_size, &w)) {
+		return;
+	}
+	w.write = f->rm & ROLE_W;
+	n = join(p->l, &w);
+	if (n >= 0) {
+		slot = slot_of(p, k, (unsigned)n);
+		p->l->use[k] = (uint8_t)(find_slot(p->l, &slot) + 1);
+	}
+}
+
+static bool is_in_window(const struct loop *l, unsigned reg)
+{
+	for (unsigned n = 0; n < l->n_windows; n++) {
+		const struct sum *s = &l->window[n].sum;
+
+		for (unsigned t = 0; t < s->n; t++) {
+			if (s->reg[t] == reg) {
+				return true;
+			}
+		}
+	}
+	return false;
+}
+
+/* Registers that windows rely on and that are taken for their low 32 bits. False: too many. */
+static bool find_narrow(struct pass *p)
+{
+	struct loop *l = p->l;
+
+	for (unsigned reg = 0; reg < 16; reg++) {
+		int64_t least, most;
+
+		if (!p->narrow[reg].used || !is_in_window(l, reg) ||
+		    !moves(p, reg, &least, &most)) {
+			continue;
+		}
+		if (l->n_narrow == LOOP_NARROW) {
+			return false;
+		}
+		l->narrow[l->n_narrow++] =
+			(struct narrow){(uint8_t)reg, (int32_t)p->narrow[reg].least,
+					(int32_t)p->narrow[reg].most,
+					(int32_t)(least < 0 ? least : 0)};
+	}
+	return true;
+}
+
+bool loop_analyze(const struct region *r, struct loop *l)
+{
+	static _Thread_local struct pass pass;
+	struct pass *p = &pass;
+
+	memset(p->entered, 0, sizeof(p->entered));
+	memset(p->narrow, 0, sizeof(p->narrow));
+	memset(p->address, 0, r->n_insns * sizeof(p->address[0]));
+	p->r = r;
+	p->l = l;
+	p->is_back = false;
+	p->written = 0;
+	l->n_insns = l->n_windows = l->n_slots = l->n_narrow = 0;
+	memset(l->use, 0, sizeof(l->use));
+	follow_pass(p);
+	for (unsigned n = 0; n < r->n_blocks; n++) {
+		const struct block *b = &r->block[n];
+
+		for (unsigned k = b->first; k < (unsigned)b->first + b->n; k++) {
+			if (loop_has(l->members, n) && is_candidate(r, k)) {
+				give_window(p, k);
+			}
+		}
+	}
+	return l->n_slots && find_narrow(p);
+}

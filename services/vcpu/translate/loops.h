@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Innermost loops whose memory operands move by constants: their pages are checked once for many
+ * passes, by code before the loop's fast copy. loops.c finds them and says what each operand needs;
+ * windows.c emits that.
+ */
+#ifndef VCPU_TRANSLATE_LOOPS_H
+#define VCPU_TRANSLATE_LOOPS_H
+
+#include "translate/translate.h"
+
+enum {
+	LOOP_INSNS = 128,
+	LOOP_WINDOWS = 8,
+	LOOP_TERMS = 3,
+	LOOP_NARROW = 4,
+	LOOP_REACH = 1024, /* bytes of one pass, and by which a pass moves on */
+};
+
+/* A sum of registers, each times 1, 2, 4, 8 or -1, and a constant from `at` to `at` + `span`. */
+struct sum {
+	bool known;
+	uint8_t n;
+	uint8_t reg[LOOP_TERMS]; /* ascending */
+	int8_t times[LOOP_TERMS];
+	int64_t at;
+	uint32_t span;
+};
+
+/*
+ * Bytes that operands access: of the registers' values at the loop's head, from sum.at on `span`
+ * bytes in the first pass; each pass moves on by no more than `step`.
+ */
+struct window {
+	struct sum sum;
+	int32_t step; /* 0: stays; negative: downwards */
+	bool write;
+};
+
+/*
+ * What operands add to their address: the window's host address less its linear one, plus a
+ * register that stays, scaled, or a constant. Those parts of the address are left out then.
+ */
+struct window_slot {
+	uint8_t window;
+	uint8_t fold; /* register or REG_NONE */
+	uint8_t scale;
+	bool fixed; /* plus `address`; the operand has no registers */
+	uint64_t address;
+};
+
+/*
+ * A register whose low 32 bits, with constants from `least` to `most` added, are used as if they
+ * were all: that holds while the sums are neither negative nor have bit 31.
+ */
+struct narrow {
+	uint8_t reg;
+	int32_t least, most;
+	int32_t step; /* by which it moves a pass, if downwards; else 0 */
+};
+
+struct loop {
+	struct region *of;   /* the slow copy */
+	uint16_t head;	     /* block */
+	uint64_t members[2]; /* blocks */
+	uint32_t slow;	     /* code offset: the head's body in the slow copy */
+	uint16_t n_insns;
+	uint8_t n_windows, n_slots, n_narrow;
+	struct narrow narrow[LOOP_NARROW];
+	struct window window[LOOP_WINDOWS];
+	struct window_slot slot[VCPU_WINDOWS];
+	uint8_t use[REGION_INSNS]; /* slot + 1 of an instruction's operand; 0: checked by itself */
+};
+
+static inline bool loop_has(const uint64_t members[2], unsigned block)
+{
+	return members[block >> 6] >> (block & 63) & 1;
+}
+
+/*
+ * The blocks of the innermost loop of r with that head. False: there is none, or none that is worth
+ * a fast copy.
+ */
+bool loop_members(const struct region *r, unsigned head, uint64_t members[2]);
+
+/* Fills *l, head and members set. False: no operand has a window. */
+bool loop_analyze(const struct region *r, struct loop *l);
+
+#endif

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Fast copies of loops, as code. Before them each window's page is looked up once and counted how
+ * many passes stay within it; then as many passes run whose operands are checked no more. A window
+ * that the TLB does not have whole is met by the loop's slow copy, pass by pass, whose own checks
+ * fill the TLB or fault.
+ *
+ *   requests? to an event
+ *   for each window: lowest address; look up; else to the slow copy
+ *                    passes until it leaves the page; the least of all
+ *                    host less linear address, to its slots
+ *   head: ... each operand at its slot's value plus its address
+ *         back: passes left? to the head; else again from the start
+ */
+#include "translate/generate.h"
+#include "translate/loops.h"
+
+/* Passes without a look for requests: some microseconds. */
+enum { MOST_INSNS = 8192, LEAST_PASSES = 16, MOST_PASSES = 1024 };
+
+static struct rm slot_field(unsigned slot)
+{
+	return rm_mem(RSP, (int32_t)(offsetof(struct vcpu, window) + slot * sizeof(uint64_t)));
+}
+
+/* RAX := RAX + register * times. Spoils RCX and flags. */
+static void add_register(struct generate *g, unsigned reg, int times)
+{
+	unsigned host = generate_get(g, reg, RCX, true);
+
+	if (times < 0) {
+		emit_alu(&g->e, 0x29, 8, host, rm_reg(RAX));
+	} else {
+		emit_lea(&g->e, 8, RAX, rm_index(RAX, host, (unsigned)__builtin_ctz(times), 0));
+	}
+}
+
+/* RAX := the lowest address of the window's first pass. */
+static void lowest(struct generate *g, const struct sum *s)
+{
+	bool small = s->at == (int32_t)s->at;
+	unsigned n = 0;
+
+	if (small && s->n && s->times[0] == 1) {
+		unsigned host = generate_get(g, s->reg[0], RAX, true);
+
+		emit_lea(&g->e, 8, RAX, rm_mem(host, (int32_t)s->at));
+		n = 1;
+	} else {
+		emit_const(&g->e, RAX, (uint64_t)s->at);
+	}
+	for (; n < s->n; n++) {
+		add_register(g, s->reg[n], s->times[n]);
+	}
+}
+
+/* SCRATCH := less if fewer passes leave EAX positive, from which each takes `step` at most. */
+static void limit_passes(struct generate *g, int step)
+{
+	struct emit *e = &g->e;
+	unsigned shift = 0;
+
+	while (1 << shift < step) {
+		shift++;
+	}
+	if (shift) {
+		emit_alu(e, 0xc1, 4, 5, rm_reg(RAX)); /* shr */
+		emit8(e, (uint8_t)shift);
+	}
+	emit_alu(e, 0x3b, 4, RAX, rm_reg(SCRATCH)); /* cmp; cmovb */
+	emit_op(e, (struct op){.map = MAP_0F, .opcode = 0x42}, SCRATCH, rm_reg(RAX));
+}
+
+/* RAX is the lowest address' offset in its page. */
+static void stay_in_page(struct generate *g, const struct window *w)
+{
+	if (w->step > 0) { /* bytes that follow */
+		emit_alu_imm(&g->e, ALU_SUB, 4, rm_reg(RAX), (int32_t)(4096 - w->sum.span));
+		emit_alu(&g->e, 0xf7, 4, 3, rm_reg(RAX)); /* neg */
+	}
+	if (w->step) {
+		limit_passes(g, w->step < 0 ? -w->step : w->step);
+	}
+}
+
+/* Passes move no register that is taken for its low half by more than that. */
+enum { FURTHEST = MOST_PASSES * LOOP_REACH };
+
+/* Returns the displacement of the jump for a register that is not its low half. */
+static uint8_t *low_half(struct generate *g, const struct narrow *n)
+{
+	unsigned host = generate_get(g, n->reg, RAX, true);
+	uint8_t *fail;
+
+	emit_lea(&g->e, 8, RAX, rm_mem(host, n->least));
+	emit8(&g->e, 0x48); /* cmp, of RAX */
+	emit8(&g->e, 0x3d);
+	emit32(&g->e, INT32_MAX - FURTHEST - (uint32_t)(n->most - n->least));
+	fail = emit_jcc(&g->e, 7);
+	if (n->step) {
+		limit_passes(g, -n->step);
+	}
+	return fail;
+}
+
+/* RAX is the window's host address less its linear one. Spoils RCX. */
+static void fill_slots(struct generate *g, unsigned window)
+{
+	const struct loop *l = g->r->loop;
+
+	for (unsigned n = 0; n < l->n_slots; n++) {
+		const struct window_slot *s = &l->slot[n];
+		unsigned from = RAX;
+
+		if (s->window != window) {
+			continue;
+		}
+		if (s->fixed) {
+			emit_const(&g->e, RCX, s->address);
+			emit_alu(&g->e, 0x03, 8, RCX, rm_reg(RAX));
+			from = RCX;
+		} else if (s->fold != REG_NONE) {
+			unsigned host = generate_get(g, s->fold, RCX, true);
+
+			emit_lea(&g->e, 8, RCX, rm_index(RAX, host, s->scale, 0));
+			from = RCX;
+		}
+		emit_store(&g->e, 8, from, slot_field(n));
+	}
+}
+
+/* Returns the displacement of the jump for a window that cannot be had. */
+static uint8_t *window(struct generate *g, unsigned n)
+{
+	const struct window *w = &g->r->loop->window[n];
+	uint8_t *fail;
+
+	lowest(g, &w->sum);
+	fail = site_emit_lookup(&g->e, g->tlb, w->write, w->sum.span);
+	stay_in_page(g, w);
+	site_emit_host(&g->e, g->tlb, w->write);
+	fill_slots(g, n);
+	return fail;
+}
+
+static bool count_in_scratch(const struct region *r)
+{
+	for (unsigned n = 0; n < r->n_blocks; n++) {
+		const struct block *b = &r->block[n];
+
+		for (unsigned k = b->first; k < (unsigned)b->first + b->n; k++) {
+			if (loop_has(r->loop->members, n) && may_use_scratch(r, k)) {
+				return false;
+			}
+		}
+	}
+	return true;
+}
+
+static unsigned most_passes(const struct loop *l)
+{
+	unsigned n = MOST_INSNS / l->n_insns;
+
+	return n < LEAST_PASSES ? LEAST_PASSES : n > MOST_PASSES ? MOST_PASSES : n;
+}
+
+static void requests(struct generate *g, unsigned k)
+{
+	generate_requests(g->v, &g->e);
+	emit_alu(&g->e, 0x0b, 4, RAX, VCPU_FIELD(stop));
+	generate_stub(g, (struct stub){.site = {.region = g->x->n_regions,
+						.kind = SITE_POLL,
+						.insn = (uint16_t)k},
+				       .from = emit_jcc(&g->e, 5)});
+}
+
+void windows_begin(struct generate *g)
+{
+	const struct loop *l = g->r->loop;
+	const struct block *head = &g->r->block[l->head];
+	struct emit *e = &g->e;
+	uint8_t *fail[LOOP_WINDOWS + LOOP_NARROW], *start, *slow;
+	unsigned n_fail = 0;
+
+	g->windows_begin = e->p;
+	g->count_in_scratch = count_in_scratch(g->r);
+	if (head->live) {
+		generate_save_flags(e);
+	}
+	requests(g, head->first);
+	emit_const(e, SCRATCH, most_passes(l) - 1);
+	for (unsigned n = 0; n < l->n_narrow; n++) {
+		fail[n_fail++] = low_half(g, &l->narrow[n]);
+	}
+	for (unsigned n = 0; n < l->n_windows; n++) {
+		fail[n_fail++] = window(g, n);
+	}
+	emit_alu_imm(e, ALU_ADD, 4, rm_reg(SCRATCH), 1);
+	if (!g->count_in_scratch) {
+		emit_store(e, 4, SCRATCH, VCPU_FIELD(passes));
+	}
+	if (head->live) {
+		generate_restore_flags(e);
+	}
+	start = emit_jmp(e);
+	generate_fixup(g, start, l->head);
+	if (e->full) {
+		return;
+	}
+	while (n_fail) {
+		emit_patch(fail[--n_fail], e->p);
+	}
+	if (head->live) {
+		generate_restore_flags(e);
+	}
+	slow = emit_jmp(e);
+	if (!e->full) {
+		emit_patch(slow, g->x->code + l->slow);
+	}
+}
+
+/* The branch from the last pass' end to the head, always taken. Keeps flags that the head wants. */
+static void back(struct generate *g)
+{
+	const struct loop *l = g->r->loop;
+	struct emit *e = &g->e;
+	uint8_t *again;
+
+	if (!g->r->block[l->head].live) {
+		emit_alu_imm(e, ALU_SUB, 4,
+			     g->count_in_scratch ? rm_reg(SCRATCH) : VCPU_FIELD(passes), 1);
+		generate_fixup(g, emit_jcc(e, 5), l->head);
+	} else {
+		unsigned count = g->count_in_scratch ? SCRATCH : RCX;
+
+		if (!g->count_in_scratch) {
+			emit_load(e, 4, RCX, VCPU_FIELD(passes));
+		}
+		emit_lea(e, 4, count, rm_mem(count, -1));
+		if (g->count_in_scratch) {
+			emit_mov32(e, RCX, SCRATCH);
+		} else {
+			emit_store(e, 4, RCX, VCPU_FIELD(passes));
+		}
+		emit8(e, 0xe3); /* jrcxz over the jump */
+		emit8(e, 5);
+		generate_fixup(g, emit_jmp(e), l->head);
+	}
+	again = emit_jmp(e);
+	if (!e->full) {
+		emit_patch(again, g->windows_begin);
+	}
+}
+
+void windows_back(struct generate *g, int cc)
+{
+	uint8_t *over = cc < 0 ? NULL : emit_jcc(&g->e, (unsigned)cc ^ 1);
+
+	back(g);
+	if (over && !g->e.full) {
+		emit_patch(over, g->e.p);
+	}
+}
+
+/* -- operands -- */
+
+/* Scratch register `base` plus a guest register, scaled. Keeps flags; spoils RAX and RCX. */
+static struct rm plus(struct generate *g, unsigned base, unsigned reg, unsigned scale, int32_t disp)
+{
+	unsigned other;
+
+	if (translate_resident(reg)) {
+		return rm_index(base, register_host[reg], scale, disp);
+	}
+	other = base == RAX ? RCX : RAX;
+	emit_load(&g->e, 8, other, generate_gpr(reg));
+	emit_lea(&g->e, 8, base, rm_index(base, other, scale, 0));
+	return rm_mem(base, disp);
+}
+
+struct rm window_operand(struct generate *g, unsigned k, unsigned to)
+{
+	const struct insn *i = &g->r->insn[k];
+	unsigned n = g->r->loop->use[k] - 1u;
+	const struct window_slot *s = &g->r->loop->slot[n];
+	bool base = i->base != REG_NONE, index = i->index != REG_NONE;
+	int32_t disp = s->fixed ? 0 : (int32_t)i->disp;
+
+	emit_load(&g->e, 8, to, slot_field(n));
+	if (s->fold != REG_NONE && base && s->fold == i->base) {
+		base = false;
+	} else if (s->fold != REG_NONE) {
+		index = false;
+	}
+	if (base && index) {
+		struct rm rm = plus(g, to, i->base, 0, 0);
+
+		if (rm.index != REG_NONE) {
+			emit_lea(&g->e, 8, to, rm);
+		}
+	} else if (base) {
+		return plus(g, to, i->base, 0, disp);
+	}
+	return index ? plus(g, to, i->index, i->scale, disp) : rm_mem(to, disp);
+}
