@@ -38,6 +38,16 @@ void bl_put8(struct bl_item *i, unsigned val);
 struct bl_item *bl_put(struct bl_gen *g, const char *name, struct bl_code c, unsigned reg,
 		       struct bl_operand o);
 
+/* -- blocks_loops.c -- */
+
+/* What is in a loop that walks through memory; and behind it, pointers are where they were. */
+void bl_walk(struct bl_gen *g);
+void bl_walk_end(struct bl_gen *g);
+
+/* -- blocks_gen.c -- */
+
+void bl_jump_ahead(struct bl_gen *g);
+
 /* -- blocks_vector.c -- */
 
 void bl_x87(struct bl_gen *g);

@@ -5,7 +5,7 @@
  */
 #include <string.h>
 
-#include "blocks.h"
+#include "blocks_code.h"
 #include "cpu.h"
 
 struct bl_item *bl_add(struct bl_gen *g, const char *name)
@@ -34,7 +34,7 @@ static void body(struct bl_gen *g, unsigned n, unsigned depth);
 
 /* -- branches -- */
 
-static void jump_ahead(struct bl_gen *g)
+void bl_jump_ahead(struct bl_gen *g)
 {
 	unsigned target = g->p->n + 2 + fz_below(&g->r, 8), form = fz_below(&g->r, 10);
 	struct bl_item *i = bl_add(g, "jcc");
@@ -90,19 +90,24 @@ static void loop(struct bl_gen *g, unsigned depth)
 {
 	int reg = pick_counter(g);
 	unsigned top, form = reg == RCX ? fz_below(&g->r, 3) : 0;
+	bool walk = fz_chance(&g->r, 40);
 	struct bl_item *i;
 
 	if (reg < 0) {
 		return;
 	}
 	clamp(g, 0);
-	bl_move_imm(g, (unsigned)reg, 1 + fz_below(&g->r, 6));
+	bl_move_imm(g, (unsigned)reg, 1 + fz_below(&g->r, walk ? 300 : 6));
 	if (g->p->n && g->p->item[g->p->n - 1].patch_at) {
 		g->p->item[g->p->n - 1].patch_at = 0;
 	}
 	top = g->p->n;
 	g->reserved |= 1u << reg;
-	body(g, 2 + fz_below(&g->r, 12), depth + 1);
+	if (walk) {
+		bl_walk(g);
+	} else {
+		body(g, 2 + fz_below(&g->r, 12), depth + 1);
+	}
 	g->reserved &= ~(1u << reg);
 	clamp(g, top);
 	if (form == 1) {
@@ -122,6 +127,9 @@ static void loop(struct bl_gen *g, unsigned depth)
 		bl_bytes(i, 1, (char[]){(char)(0xc8 | (reg & 7))});
 		bl_bytes(i, 6, "\x0f\x85\0\0\0\0");
 		fix(i, BL_FIX_REL32, top);
+	}
+	if (walk) {
+		bl_walk_end(g);
 	}
 }
 
@@ -259,7 +267,7 @@ static void body(struct bl_gen *g, unsigned n, unsigned depth)
 		unsigned what = fz_below(&g->r, 100);
 
 		if (what < 12) {
-			jump_ahead(g);
+			bl_jump_ahead(g);
 		} else if (what < 17 && depth < 3) {
 			loop(g, depth);
 		} else if (what < 19 && depth < 2) {
