@@ -240,7 +240,11 @@ void generate_branch(struct generate *g, const struct block *b, unsigned k, int 
 		break;
 	case FORM_CALL:
 		push_return(g, k);
-		to_exit(g, k, branch_target(g, k), -1);
+		g->live = g->after;
+		if (b->taken >= 0) {
+			generate_want_flags(g);
+		}
+		go(g, k, b->taken, branch_target(g, k), -1);
 		break;
 	case FORM_CALL_RM:
 		load_target(g, k, SCRATCH);

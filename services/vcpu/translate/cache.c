@@ -378,7 +378,6 @@ bool cache_insert(struct vcpu *v, struct region *r)
 	if (!mark_lines(v, r)) {
 		return false;
 	}
-	r->map_id = cache_map_id(x, r->lin, r->gpa);
 	if (!page || !r->map_id || (r->crosses && !add_crossing(v, r))) {
 		return false;
 	}

@@ -31,6 +31,14 @@ static struct effect narrow(struct effect e)
 	return e;
 }
 
+static struct effect sign_extended(unsigned to, unsigned from)
+{
+	struct effect e = narrow(linear(to, from, REG_NONE, 1, 0));
+
+	e.sign = true;
+	return e;
+}
+
 /* The guest register that a ModRM operand of `size` bytes names. */
 static unsigned named(const struct insn *i, unsigned reg, unsigned size)
 {
@@ -81,7 +89,7 @@ static struct effect whole(const struct insn *i, const struct form *f)
 		}
 		break;
 	}
-	case 0x63: return narrow(linear(i->reg, i->rm, REG_NONE, 1, 0)); /* MOVSXD */
+	case 0x63: return sign_extended(i->reg, i->rm); /* MOVSXD */
 	case 0xff:
 		if (op < 2) {
 			return linear(i->rm, i->rm, REG_NONE, 1, op ? -1 : 1);
@@ -161,8 +169,7 @@ struct effect effect_of(const struct region *r, unsigned k)
 		e.writes |= (uint16_t)(1u << i->rm);
 		return e;
 	case FORM_AX_IMM: return ax_imm(i, size);
-	case FORM_EXTEND_AX:
-		return i->opsize == 8 ? narrow(linear(RAX, RAX, REG_NONE, 1, 0)) : writes(RAX);
+	case FORM_EXTEND_AX: return i->opsize == 8 ? sign_extended(RAX, RAX) : writes(RAX);
 	case FORM_LAHF: return writes(RAX);
 	case FORM_EXTEND_DX: return writes(RDX);
 	case FORM_COMPARE_STRINGS: return writes(RCX);

@@ -107,6 +107,54 @@ static void count_entry(struct generate *g, struct block *b)
 	emit_store(&g->e, 8, RAX, rm_mem(RCX, 0));
 }
 
+/* Leaves, by a jump to be set, unless the TLB context's slot of lin has that number. */
+static uint8_t *check_page(const struct region *r, struct emit *e, uint64_t lin, uint32_t map_id)
+{
+	unsigned ctx = r->key & MODE_USER ? MMU_USER : r->key & KEY_AC ? MMU_SUPER_AC : MMU_SUPER;
+	size_t id = offsetof(struct vcpu, tlbs) + ctx * sizeof(struct mmu_tlb) +
+		    offsetof(struct mmu_tlb, x_id) + tlb_slot(lin) * sizeof(uint32_t);
+
+	emit_op(e, (struct op){.opcode = 0x81}, 7, rm_mem(RSP, (int32_t)id)); /* cmpl */
+	emit32(e, map_id);
+	return emit_jcc(e, 5);
+}
+
+/* Requests, and whether the page is still there; jumps to be set for those that do not pass. */
+static unsigned emit_entry_checks(struct vcpu *v, const struct region *r, struct emit *e,
+				  uint8_t *jump[3])
+{
+	unsigned n = 0;
+
+	generate_requests(v, e);
+	emit_alu(e, 0x0b, 4, RAX, VCPU_FIELD(stop));
+	jump[n++] = emit_jcc(e, 5);
+	jump[n++] = check_page(r, e, r->lin, r->map_id);
+	if (r->crosses) {
+		jump[n++] = check_page(r, e, r->lin + 4096, r->map_id2);
+	}
+	return n;
+}
+
+/* The entries of a block that nothing falls into, right before its body. */
+static void entry_in_place(struct generate *g, struct block *b)
+{
+	uint8_t *jump[3];
+	unsigned n;
+
+	b->ext = generate_here(g->x, &g->e);
+	n = emit_entry_checks(g->v, g->r, &g->e, jump);
+	while (n) {
+		generate_stub(g, (struct stub){.site = {.region = g->x->n_regions,
+							.kind = SITE_ENTRY,
+							.insn = b->first},
+					       .from = jump[--n]});
+	}
+	b->near = generate_here(g->x, &g->e);
+	if (b->live) {
+		generate_restore_flags(&g->e);
+	}
+}
+
 /*
  * Where branches that close the loop lead, before its head's body: to an event that may give it a
  * fast copy, or to that, or on; to requests.
@@ -125,7 +173,7 @@ static void loop_head(struct generate *g, struct block *b)
 }
 
 /* `next`: the block that is emitted next and may be fallen into, or -1. */
-static void block(struct generate *g, unsigned n, int next)
+static void block(struct generate *g, unsigned n, int next, bool fallen_into)
 {
 	static _Thread_local flag_set live[REGION_INSNS];
 	struct block *b = &g->r->block[n];
@@ -139,8 +187,11 @@ static void block(struct generate *g, unsigned n, int next)
 	g->in_memory = false;
 	g->live = b->live;
 	b->back = 0;
+	b->ext = b->near = 0;
 	if (g->heads[n]) {
 		loop_head(g, b);
+	} else if (b->entered && !fallen_into && !g->r->loop && !g->r->plain && !g->r->crosses) {
+		entry_in_place(g, b);
 	}
 	b->body = generate_here(g->x, &g->e);
 	if (g->v->debug.counting) {
@@ -221,6 +272,15 @@ static int following(const struct region *r, unsigned first)
 	return best;
 }
 
+/* Does block n, which `next` is emitted behind, go on there without a jump? */
+static bool falls_into(const struct region *r, unsigned n, int next)
+{
+	const struct block *b = &r->block[n];
+	unsigned kind = r->form[b->first + b->n - 1u].kind;
+
+	return b->next == next || ((kind == FORM_JMP || kind == FORM_JCC) && b->taken == next);
+}
+
 /* Loops that may get a fast copy when they turn out to go round. */
 static void find_heads(struct generate *g)
 {
@@ -234,6 +294,7 @@ static void emit_region(struct generate *g)
 {
 	struct region *r = g->r;
 	int n = following(r, 0);
+	bool fallen_into = false;
 
 	find_heads(g);
 	if (r->loop) {
@@ -244,7 +305,8 @@ static void emit_region(struct generate *g)
 		bool falls =
 			next >= 0 && !g->heads[next] && !(r->loop && next == (int)r->loop->head);
 
-		block(g, (unsigned)n, falls ? next : -1);
+		block(g, (unsigned)n, falls ? next : -1, fallen_into);
+		fallen_into = falls && falls_into(r, (unsigned)n, next);
 		n = next;
 	}
 	for (unsigned k = 0; k < g->n_stubs; k++) {
@@ -278,6 +340,7 @@ bool generate(struct vcpu *v, struct region *r)
 	g->n_stubs = g->n_fixups = 0;
 	g->e = (struct emit){x->code + x->code_used, x->code + x->code_size - EMIT_SLACK, false};
 	set_context(g);
+	r->map_id = cache_map_id(x, r->lin, r->gpa);
 	r->code = generate_here(x, &g->e);
 	emit_region(g);
 	if (g->e.full) {
@@ -287,18 +350,6 @@ bool generate(struct vcpu *v, struct region *r)
 	r->code_end = generate_here(x, &g->e);
 	x->code_used = (r->code_end + 15) & ~(size_t)15;
 	return cache_insert(v, r);
-}
-
-/* Leaves, by a jump to be set, unless the TLB context's slot of lin has that number. */
-static uint8_t *check_page(const struct region *r, struct emit *e, uint64_t lin, uint32_t map_id)
-{
-	unsigned ctx = r->key & MODE_USER ? MMU_USER : r->key & KEY_AC ? MMU_SUPER_AC : MMU_SUPER;
-	size_t id = offsetof(struct vcpu, tlbs) + ctx * sizeof(struct mmu_tlb) +
-		    offsetof(struct mmu_tlb, x_id) + tlb_slot(lin) * sizeof(uint32_t);
-
-	emit_op(e, (struct op){.opcode = 0x81}, 7, rm_mem(RSP, (int32_t)id)); /* cmpl */
-	emit32(e, map_id);
-	return emit_jcc(e, 5);
 }
 
 /*
@@ -313,15 +364,8 @@ bool generate_entry(struct vcpu *v, struct region *r, struct block *b)
 	struct site site = {.region = r->number, .insn = b->first, .kind = SITE_ENTRY};
 	uint32_t ext = generate_here(x, &e), near;
 	uint8_t *event[3], *body;
-	unsigned n = 0;
+	unsigned n = emit_entry_checks(v, r, &e, event);
 
-	generate_requests(v, &e);
-	emit_alu(&e, 0x0b, 4, RAX, VCPU_FIELD(stop));
-	event[n++] = emit_jcc(&e, 5);
-	event[n++] = check_page(r, &e, r->lin, r->map_id);
-	if (r->crosses) {
-		event[n++] = check_page(r, &e, r->lin + 4096, r->map_id2);
-	}
 	near = generate_here(x, &e);
 	if (b->live) {
 		generate_restore_flags(&e);

@@ -258,7 +258,7 @@ static struct sum either(const struct sum *a, const struct sum *b)
 	struct sum s;
 	int64_t apart;
 
-	if (!a->known || !b->known || !same_terms(a, b)) {
+	if (!a->known || !b->known || a->low != b->low || !same_terms(a, b)) {
 		return unknown;
 	}
 	apart = (int64_t)((uint64_t)b->at - (uint64_t)a->at);
@@ -292,14 +292,43 @@ struct pass {
 	uint64_t entered[2];
 	bool is_back;
 	uint16_t written; /* registers that some instruction writes */
-	/* By register: constants that were added to it in 32 bits. */
+	/* By register: its low 32 bits and constants were used as 64 bits. */
 	struct {
 		bool used;
 		int64_t least, most;
-	} narrow[16];
+	} zero_extended[16];
 };
 
-static struct sum address(const struct pass *p, const struct state *s, unsigned k)
+/* s as 64 bits. */
+static struct sum whole(struct pass *p, struct sum s)
+{
+	unsigned reg = s.reg[0];
+
+	if (s.known && s.low) {
+		p->zero_extended[reg].used = true;
+		if (s.at < p->zero_extended[reg].least) {
+			p->zero_extended[reg].least = s.at;
+		}
+		if (s.at + s.span > p->zero_extended[reg].most) {
+			p->zero_extended[reg].most = s.at + s.span;
+		}
+		s.low = false;
+	}
+	return s;
+}
+
+/* The low 32 bits of s, extended. */
+static struct sum extended(struct sum s, bool sign)
+{
+	if (!s.known || s.n != 1 || s.times[0] != 1 || s.at < -LOOP_REACH || s.at > LOOP_REACH) {
+		return unknown;
+	}
+	s.low = !sign;
+	s.reg[0] = (uint8_t)((s.reg[0] & 15) | (sign ? SUM_SIGNED : 0));
+	return s;
+}
+
+static struct sum address(struct pass *p, const struct state *s, unsigned k)
 {
 	const struct insn *i = &p->r->insn[k];
 	struct sum a = constant(i->disp);
@@ -308,50 +337,46 @@ static struct sum address(const struct pass *p, const struct state *s, unsigned 
 		a.at += (int64_t)(p->r->lin + p->r->at[k] + i->len);
 	}
 	if (i->base != REG_NONE) {
-		a = add(a, &s->reg[i->base], 1);
+		struct sum base = whole(p, s->reg[i->base]);
+
+		a = add(a, &base, 1);
 	}
 	if (i->index != REG_NONE) {
-		a = add(a, &s->reg[i->index], 1 << i->scale);
+		struct sum index = whole(p, s->reg[i->index]);
+
+		a = add(a, &index, 1 << i->scale);
 	}
 	return a;
 }
 
-/* The low 32 bits of s, extended: s itself where that can be seen to at the beginning. */
-static struct sum narrowed(struct pass *p, const struct sum *s)
+/* What e makes of base and index. */
+static struct sum result(struct pass *p, const struct state *s, const struct effect *e)
 {
-	unsigned reg = s->reg[0];
+	struct sum to = constant(e->disp), part;
 
-	if (!s->known || s->n != 1 || s->times[0] != 1 || s->at < -LOOP_REACH ||
-	    s->at > LOOP_REACH) {
-		return unknown;
+	if (e->narrow && e->base != REG_NONE && e->index == REG_NONE) {
+		to = s->reg[e->base];
+		to.at += e->disp;
+		return extended(to, e->sign);
 	}
-	if (!p->narrow[reg].used) {
-		p->narrow[reg].used = true;
-		p->narrow[reg].least = p->narrow[reg].most = 0;
+	if (e->base != REG_NONE) {
+		part = whole(p, s->reg[e->base]);
+		to = add(to, &part, 1);
 	}
-	if (s->at < p->narrow[reg].least) {
-		p->narrow[reg].least = s->at;
+	if (e->index != REG_NONE) {
+		part = whole(p, s->reg[e->index]);
+		to = add(to, &part, e->scale);
 	}
-	if (s->at + s->span > p->narrow[reg].most) {
-		p->narrow[reg].most = s->at + s->span;
-	}
-	return *s;
+	return e->narrow ? extended(to, e->sign) : to;
 }
 
 static void apply(struct pass *p, struct state *s, unsigned k)
 {
 	struct effect e = effect_of(p->r, k);
-	struct sum to = constant(e.disp);
 
 	p->written |= e.writes;
 	if (e.linear) {
-		if (e.base != REG_NONE) {
-			to = add(to, &s->reg[e.base], 1);
-		}
-		if (e.index != REG_NONE) {
-			to = add(to, &s->reg[e.index], e.scale);
-		}
-		s->reg[e.to] = e.narrow ? narrowed(p, &to) : to;
+		s->reg[e.to] = result(p, s, &e);
 		return;
 	}
 	for (unsigned n = 0; n < 16; n++) {
@@ -416,10 +441,10 @@ static void follow_pass(struct pass *p)
 /* By how much a register moves in one pass, at least and at most. False: not by a constant. */
 static bool moves(const struct pass *p, unsigned reg, int64_t *least, int64_t *most)
 {
-	const struct sum *s = &p->back.reg[reg];
+	const struct sum *s = &p->back.reg[reg & 15];
 
-	if (!s->known || s->n != 1 || s->reg[0] != reg || s->times[0] != 1 || s->at < -LOOP_REACH ||
-	    s->at > LOOP_REACH) {
+	if (!s->known || s->n != 1 || s->reg[0] != (reg & 15) || s->times[0] != 1 ||
+	    s->at < -LOOP_REACH || s->at > LOOP_REACH) {
 		return false;
 	}
 	*least = s->at;
@@ -537,24 +562,29 @@ static bool is_in_window(const struct loop *l, unsigned reg)
 	return false;
 }
 
-/* Registers that windows rely on and that are taken for their low 32 bits. False: too many. */
+/* Must more be known of a register that windows have? */
+static bool is_narrow(const struct pass *p, unsigned reg)
+{
+	return reg & SUM_SIGNED || p->zero_extended[reg].used || p->back.reg[reg].low;
+}
+
+/* Fills l->narrow. False: too many. */
 static bool find_narrow(struct pass *p)
 {
 	struct loop *l = p->l;
 
-	for (unsigned reg = 0; reg < 16; reg++) {
+	for (unsigned reg = 0; reg < 16 + SUM_SIGNED; reg++) {
 		int64_t least, most;
 
-		if (!p->narrow[reg].used || !is_in_window(l, reg) ||
-		    !moves(p, reg, &least, &most)) {
+		if (!is_in_window(l, reg) || !is_narrow(p, reg) || !moves(p, reg, &least, &most)) {
 			continue;
 		}
 		if (l->n_narrow == LOOP_NARROW) {
 			return false;
 		}
 		l->narrow[l->n_narrow++] =
-			(struct narrow){(uint8_t)reg, (int32_t)p->narrow[reg].least,
-					(int32_t)p->narrow[reg].most,
+			(struct narrow){(uint8_t)reg, (int32_t)p->zero_extended[reg & 15].least,
+					(int32_t)p->zero_extended[reg & 15].most,
 					(int32_t)(least < 0 ? least : 0)};
 	}
 	return true;
@@ -566,7 +596,7 @@ bool loop_analyze(const struct region *r, struct loop *l)
 	struct pass *p = &pass;
 
 	memset(p->entered, 0, sizeof(p->entered));
-	memset(p->narrow, 0, sizeof(p->narrow));
+	memset(p->zero_extended, 0, sizeof(p->zero_extended));
 	memset(p->address, 0, r->n_insns * sizeof(p->address[0]));
 	p->r = r;
 	p->l = l;

@@ -17,9 +17,14 @@ enum {
 	LOOP_REACH = 1024, /* bytes of one pass, and by which a pass moves on */
 };
 
-/* A sum of registers, each times 1, 2, 4, 8 or -1, and a constant from `at` to `at` + `span`. */
+/*
+ * A sum of registers, each times 1, 2, 4, 8 or -1, and a constant from `at` to `at` + `span`. A
+ * register number with SUM_SIGNED is its low 32 bits, sign-extended.
+ */
+enum { SUM_SIGNED = 16 };
 struct sum {
 	bool known;
+	bool low; /* only the low 32 bits, zero-extended */
 	uint8_t n;
 	uint8_t reg[LOOP_TERMS]; /* ascending */
 	int8_t times[LOOP_TERMS];
@@ -50,8 +55,9 @@ struct window_slot {
 };
 
 /*
- * A register whose low 32 bits, with constants from `least` to `most` added, are used as if they
- * were all: that holds while the sums are neither negative nor have bit 31.
+ * A register of which 32 bits are used as if they were all: that holds while they, with constants
+ * from `least` to `most` added, are neither negative nor have bit 31; with SUM_SIGNED, while they
+ * are far from where their sign changes by overflow.
  */
 struct narrow {
 	uint8_t reg;

@@ -166,6 +166,19 @@ static struct block *block_ending(struct draft *d, unsigned k)
 	return &d->block[n];
 }
 
+/* What follows a call: returns enter it. */
+static void return_point(struct draft *d, unsigned at)
+{
+	int n = -1;
+
+	if (at < PAGE && !d->v->translator->verify && was_reached(d, at)) {
+		n = get_block(d, at);
+	}
+	if (n >= 0) {
+		d->block[n].entered = true;
+	}
+}
+
 /* Sets the successors of the block that ends with instruction k. */
 static void end_block(struct draft *d, unsigned k)
 {
@@ -186,11 +199,11 @@ static void end_block(struct draft *d, unsigned k)
 		leaves = taken < 0;
 		break;
 	case FORM_CALL:
-	case FORM_CALL_RM:
-		if (next < PAGE && !d->v->translator->verify && was_reached(d, next)) {
-			get_block(d, next); /* returns enter it */
-		}
+		taken = branch_block(d, k);
+		leaves = taken < 0;
+		return_point(d, next);
 		break;
+	case FORM_CALL_RM: return_point(d, next); break;
 	}
 	b = block_ending(d, k); /* not that it began as, if the branch leads into it */
 	b->taken = (int16_t)taken;
@@ -257,7 +270,7 @@ static void decode_block(struct draft *d, unsigned n)
 
 static void decode_all(struct draft *d, unsigned at)
 {
-	get_block(d, at);
+	d->block[get_block(d, at)].entered = true;
 	while (d->n_todo) { /* the last first: what falls through follows its branch */
 		unsigned n = d->todo[--d->n_todo];
 

@@ -45,6 +45,7 @@ struct block {
 	uint16_t first, n;   /* instructions */
 	int16_t taken, next; /* successors in the region by branch and by falling through, or -1 */
 	bool leaves;	     /* may go on outside of the region */
+	bool entered;	     /* is likely to be from outside: it begins the region or follows a call */
 	bool loops;	     /* a branch from here or below leads to it: it looks for requests */
 	flag_set live;	     /* flags that must be the guest's when it is entered */
 	uint32_t body;	     /* offsets into code memory: host EFLAGS hold the live flags */
@@ -367,7 +368,7 @@ void flags_flow(struct region *r);
  */
 struct effect {
 	uint16_t writes; /* by register number */
-	bool linear, narrow;
+	bool linear, narrow, sign;
 	uint8_t to, base, index;
 	int8_t scale;
 	int64_t disp;

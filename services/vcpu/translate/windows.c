@@ -23,10 +23,20 @@ static struct rm slot_field(unsigned slot)
 	return rm_mem(RSP, (int32_t)(offsetof(struct vcpu, window) + slot * sizeof(uint64_t)));
 }
 
+/* The host register that has a sum's: a guest register's own, or `scratch`. */
+static unsigned term(struct generate *g, unsigned reg, unsigned scratch)
+{
+	if (!(reg & SUM_SIGNED)) {
+		return generate_get(g, reg, scratch, true);
+	}
+	emit_alu(&g->e, 0x63, 8, scratch, generate_source(reg & 15)); /* movsxd */
+	return scratch;
+}
+
 /* RAX := RAX + register * times. Spoils RCX and flags. */
 static void add_register(struct generate *g, unsigned reg, int times)
 {
-	unsigned host = generate_get(g, reg, RCX, true);
+	unsigned host = term(g, reg, RCX);
 
 	if (times < 0) {
 		emit_alu(&g->e, 0x29, 8, host, rm_reg(RAX));
@@ -42,7 +52,7 @@ static void lowest(struct generate *g, const struct sum *s)
 	unsigned n = 0;
 
 	if (small && s->n && s->times[0] == 1) {
-		unsigned host = generate_get(g, s->reg[0], RAX, true);
+		unsigned host = term(g, s->reg[0], RAX);
 
 		emit_lea(&g->e, 8, RAX, rm_mem(host, (int32_t)s->at));
 		n = 1;
@@ -54,18 +64,19 @@ static void lowest(struct generate *g, const struct sum *s)
 	}
 }
 
-/* SCRATCH := less if fewer passes leave EAX positive, from which each takes `step` at most. */
-static void limit_passes(struct generate *g, int step)
+/* SCRATCH := EAX / step if that is less. EAX is at most 2^31 or, if step is no power of 2, 4096. */
+static void limit_passes(struct generate *g, unsigned step)
 {
 	struct emit *e = &g->e;
-	unsigned shift = 0;
 
-	while (1 << shift < step) {
-		shift++;
+	if (step & (step - 1)) {
+		emit_alu(e, 0x69, 4, RAX, rm_reg(RAX)); /* imul; rounds down */
+		emit32(e, (1u << 16) / step);
+		step = 1u << 16;
 	}
-	if (shift) {
+	if (step > 1) {
 		emit_alu(e, 0xc1, 4, 5, rm_reg(RAX)); /* shr */
-		emit8(e, (uint8_t)shift);
+		emit8(e, (uint8_t)__builtin_ctz(step));
 	}
 	emit_alu(e, 0x3b, 4, RAX, rm_reg(SCRATCH)); /* cmp; cmovb */
 	emit_op(e, (struct op){.map = MAP_0F, .opcode = 0x42}, SCRATCH, rm_reg(RAX));
@@ -79,26 +90,33 @@ static void stay_in_page(struct generate *g, const struct window *w)
 		emit_alu(&g->e, 0xf7, 4, 3, rm_reg(RAX)); /* neg */
 	}
 	if (w->step) {
-		limit_passes(g, w->step < 0 ? -w->step : w->step);
+		limit_passes(g, (unsigned)(w->step < 0 ? -w->step : w->step));
 	}
 }
 
 /* Passes move no register that is taken for its low half by more than that. */
-enum { FURTHEST = MOST_PASSES * LOOP_REACH };
+enum { FURTHEST = MOST_PASSES * LOOP_REACH, SIGNED_LIMIT = 1 << 30 };
 
 /* Returns the displacement of the jump for a register that is not its low half. */
 static uint8_t *low_half(struct generate *g, const struct narrow *n)
 {
-	unsigned host = generate_get(g, n->reg, RAX, true);
+	bool is_signed = n->reg & SUM_SIGNED;
+	unsigned host = term(g, n->reg, RAX);
 	uint8_t *fail;
 
-	emit_lea(&g->e, 8, RAX, rm_mem(host, n->least));
+	emit_lea(&g->e, 8, RAX, rm_mem(host, is_signed ? SIGNED_LIMIT : n->least));
 	emit8(&g->e, 0x48); /* cmp, of RAX */
 	emit8(&g->e, 0x3d);
-	emit32(&g->e, INT32_MAX - FURTHEST - (uint32_t)(n->most - n->least));
+	emit32(&g->e,
+	       is_signed ? INT32_MAX : INT32_MAX - FURTHEST - (uint32_t)(n->most - n->least));
 	fail = emit_jcc(&g->e, 7);
-	if (n->step) {
-		limit_passes(g, -n->step);
+	if (n->step && !is_signed) {
+		unsigned step = 1;
+
+		while (step < (unsigned)-n->step) {
+			step *= 2;
+		}
+		limit_passes(g, step);
 	}
 	return fail;
 }
