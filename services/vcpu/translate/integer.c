@@ -163,6 +163,12 @@ static bool modrm_in_place(struct generate *g, unsigned k, struct op op)
 	/* 32-bit results clear what is above them. */
 	bool writes = (f->reg | f->rm) & ROLE_W && !(f->reg && translate_resident(to));
 
+	if (i->map == MAP_1 && (i->opcode == 0x31 || i->opcode == 0x33) && i->reg == i->rm &&
+	    f->rm_size >= 4 && !translate_resident(to)) { /* becomes 0 */
+		emit_op(&g->e, op, RAX, rm_reg(RAX));
+		generate_copy_back(g, to, RAX);
+		return true;
+	}
 	if (f->rm_size != 8 && (f->rm_size != 4 || writes)) {
 		return false;
 	}

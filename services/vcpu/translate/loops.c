@@ -198,7 +198,9 @@ static bool same_terms(const struct sum *a, const struct sum *b)
 
 static bool can_be_times(int times)
 {
-	return times == 1 || times == 2 || times == 4 || times == 8 || times == -1;
+	unsigned size = (unsigned)(times < 0 ? -times : times);
+
+	return size && size <= 8 && !(size & (size - 1));
 }
 
 static bool add_term(struct sum *s, unsigned reg, int times)
@@ -229,7 +231,7 @@ static bool add_term(struct sum *s, unsigned reg, int times)
 	return can_be_times(times);
 }
 
-/* a + b * scale; scale is 1, 2, 4, 8 or -1. */
+/* a + b * scale; scale is 1, 2, 4, 8 or one of their opposites. */
 static struct sum add(struct sum a, const struct sum *b, int scale)
 {
 	int64_t span = (int64_t)b->span * scale;

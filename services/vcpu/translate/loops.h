@@ -18,8 +18,8 @@ enum {
 };
 
 /*
- * A sum of registers, each times 1, 2, 4, 8 or -1, and a constant from `at` to `at` + `span`. A
- * register number with SUM_SIGNED is its low 32 bits, sign-extended.
+ * A sum of registers, each plus or minus 1, 2, 4 or 8 times, and a constant from `at` to `at` +
+ * `span`. A register number with SUM_SIGNED is its low 32 bits, sign-extended.
  */
 enum { SUM_SIGNED = 16 };
 struct sum {

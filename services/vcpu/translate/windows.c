@@ -39,6 +39,14 @@ static void add_register(struct generate *g, unsigned reg, int times)
 	unsigned host = term(g, reg, RCX);
 
 	if (times < 0) {
+		if (times < -1) {
+			emit_lea(&g->e, 8, RCX,
+				 (struct rm){.mem = true,
+					     .reg = REG_NONE,
+					     .index = (uint8_t)host,
+					     .scale = (uint8_t)__builtin_ctz((unsigned)-times)});
+			host = RCX;
+		}
 		emit_alu(&g->e, 0x29, 8, host, rm_reg(RAX));
 	} else {
 		emit_lea(&g->e, 8, RAX, rm_index(RAX, host, (unsigned)__builtin_ctz(times), 0));
