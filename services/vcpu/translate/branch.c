@@ -134,6 +134,7 @@ static void push_return(struct generate *g, unsigned k)
 		emit_store(&g->e, 8, RCX, to);
 	}
 	generate_move_stack(g, -(int)size);
+	generate_settle_stack(g);
 }
 
 /* The target of JMP r/m and CALL r/m: host register `to` := it. */
@@ -158,6 +159,7 @@ static void ret(struct generate *g, unsigned k)
 	generate_spoil_flags(g);
 	emit_load(&g->e, size, RAX, generate_stack(g, k, 0, false));
 	generate_move_stack(g, (int)size + (i->opcode == 0xc2 ? (uint16_t)i->imm : 0));
+	generate_settle_stack(g);
 	jump_rax(g, k);
 }
 

@@ -183,6 +183,7 @@ static void block(struct generate *g, unsigned n, int next, bool fallen_into)
 	live_in_block(g->r, b, behind, live);
 	groups_find(g, b);
 	g->current = n;
+	g->stack_moved = 0;
 	g->in_host = b->live;
 	g->in_memory = false;
 	g->live = b->live;
@@ -203,13 +204,20 @@ static void block(struct generate *g, unsigned n, int next, bool fallen_into)
 	for (unsigned k = b->first; k <= last; k++) {
 		g->live = live[k];
 		g->after = k < last ? live[k + 1] : behind;
+		if (!generate_may_move_stack(g, k)) {
+			generate_settle_stack(g);
+		}
 		if (k == last && g->r->form[k].kind >= FORM_JCC) {
 			generate_branch(g, b, k, next);
 		} else {
 			instruction(g, k);
+			if (!generate_may_stay_moved(g, k)) {
+				generate_settle_stack(g);
+			}
 		}
 		g->r->after[k] = generate_here(g->x, &g->e);
 	}
+	generate_settle_stack(g);
 	if (g->r->form[last].kind < FORM_JCC && g->r->form[last].kind != FORM_END) {
 		g->live = behind;
 		generate_fall(g, b, last, next);

@@ -64,6 +64,7 @@ struct generate {
 	flag_set live;	/* which do */
 	flag_set after; /* which do behind it */
 	bool in_host, in_memory;
+	int stack_moved; /* guest RSP is its register plus this: see address.c */
 	/* Of the block at hand. */
 	unsigned n_groups;
 	struct group group[GENERATE_GROUPS];
@@ -133,7 +134,16 @@ void generate_check(struct generate *g, unsigned k, unsigned size, bool write);
 void generate_offset_of(struct generate *g, unsigned k, unsigned to, unsigned size);
 /* The same of a stack operand at guest RSP (for LEAVE: RBP) + disp. Flags are not restored. */
 struct rm generate_stack(struct generate *g, unsigned k, int disp, bool write);
+/*
+ * Guest RSP += by. Its register is behind until generate_settle_stack(), which comes before what
+ * reads it or may leave.
+ */
 void generate_move_stack(struct generate *g, int by);
+void generate_settle_stack(struct generate *g);
+/* Can it stay behind after instruction k? Not if that may be interpreted and then goes on there. */
+bool generate_may_stay_moved(const struct generate *g, unsigned k);
+/* Can instruction k be emitted while the register is behind? */
+bool generate_may_move_stack(const struct generate *g, unsigned k);
 
 /* -- sites.c -- */
 

@@ -210,6 +210,7 @@ static void pushf(struct generate *g, unsigned k)
 	generate_get_rflags(&g->e);
 	emit_store(&g->e, size, SCRATCH, to);
 	generate_move_stack(g, -(int)size);
+	generate_settle_stack(g);
 }
 
 /* IF of the image in SCRATCH, whose difference to vcpu.rflags is in RAX. */
@@ -251,6 +252,7 @@ static void popf(struct generate *g, unsigned k)
 	}
 	generate_put_arithmetic(e);
 	generate_move_stack(g, (int)g->stack_size);
+	generate_settle_stack(g);
 }
 
 /* -- registers -- */
