@@ -15,7 +15,7 @@ void generate_stub(struct generate *g, struct stub s)
 void generate_fixup(struct generate *g, uint8_t *at, unsigned block)
 {
 	bool back = g->heads[block] && (loop_has(g->members[block], g->current) ||
-					g->r->block[block].first <= g->r->block[g->current].first);
+					g->r->block[block].at <= g->r->block[g->current].at);
 
 	if (g->n_fixups == GENERATE_FIXUPS) {
 		g->e.full = true;

@@ -319,21 +319,19 @@ static void drop_empty(struct draft *d)
 	}
 }
 
-/* Branches to a block that was emitted before them, or to their own. */
+/* A block that is led to from above looks for requests: every cycle has one, or leaves the page. */
+static void mark_loop(struct draft *d, const struct block *from, int to)
+{
+	if (from->n && to >= 0) {
+		d->block[to].loops |= d->block[to].at <= from->at;
+	}
+}
+
 static void find_loops(struct draft *d)
 {
 	for (unsigned n = 0; n < d->n_blocks; n++) {
-		const struct block *b = &d->block[n];
-		struct block *to;
-
-		if (b->n && b->taken >= 0) {
-			to = &d->block[b->taken];
-			to->loops |= to->first <= b->first;
-		}
-		if (b->n && b->next >= 0) {
-			to = &d->block[b->next];
-			to->loops |= to->first <= b->first;
-		}
+		mark_loop(d, &d->block[n], d->block[n].taken);
+		mark_loop(d, &d->block[n], d->block[n].next);
 	}
 }
 
