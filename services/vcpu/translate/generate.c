@@ -155,6 +155,19 @@ static void entry_in_place(struct generate *g, struct block *b)
 	}
 }
 
+/* A jump to an event that comes back behind it; the event may make it something else. */
+static void loop_event(struct generate *g, const struct block *b, enum site_kind kind)
+{
+	generate_stub(g, (struct stub){.site = {.region = g->x->n_regions,
+						.kind = kind,
+						.insn = b->first,
+						.flags = b->live ? SITE_FLAGS : 0},
+				       .from = emit_jmp(&g->e)});
+	if (!g->e.full) {
+		g->stub[g->n_stubs - 1].back = g->e.p;
+	}
+}
+
 /*
  * Where branches that close the loop lead, before its head's body: to an event that may give it a
  * fast copy, or to that, or on; to requests.
@@ -162,13 +175,8 @@ static void entry_in_place(struct generate *g, struct block *b)
 static void loop_head(struct generate *g, struct block *b)
 {
 	b->back = generate_here(g->x, &g->e);
-	b->heat = 0;
-	generate_stub(g, (struct stub){.site = {.region = g->x->n_regions,
-						.kind = SITE_LOOP,
-						.insn = b->first,
-						.flags = b->live ? SITE_FLAGS : 0},
-				       .from = emit_jmp(&g->e)});
-	g->stub[g->n_stubs - 1].back = g->e.p;
+	b->rounds = b->passes = 0;
+	loop_event(g, b, SITE_LOOP);
 	generate_poll(g, b->first);
 }
 
@@ -195,6 +203,9 @@ static void block(struct generate *g, unsigned n, int next, bool fallen_into)
 		entry_in_place(g, b);
 	}
 	b->body = generate_here(g->x, &g->e);
+	if (g->heads[n]) {
+		loop_event(g, b, SITE_PASS);
+	}
 	if (g->v->debug.counting) {
 		count_entry(g, b);
 	}

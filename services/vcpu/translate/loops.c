@@ -547,6 +547,7 @@ static void give_window(struct pass *p, unsigned k)
 	if (n >= 0) {
 		slot = slot_of(p, k, (unsigned)n);
 		p->l->use[k] = (uint8_t)(find_slot(p->l, &slot) + 1);
+		p->l->n_uses += p->l->use[k] != 0;
 	}
 }
 
@@ -604,7 +605,7 @@ bool loop_analyze(const struct region *r, struct loop *l)
 	p->l = l;
 	p->is_back = false;
 	p->written = 0;
-	l->n_insns = l->n_windows = l->n_slots = l->n_narrow = 0;
+	l->n_insns = l->n_windows = l->n_slots = l->n_narrow = l->n_uses = 0;
 	memset(l->use, 0, sizeof(l->use));
 	follow_pass(p);
 	for (unsigned n = 0; n < r->n_blocks; n++) {

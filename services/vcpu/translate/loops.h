@@ -71,7 +71,7 @@ struct loop {
 	uint64_t members[2]; /* blocks */
 	uint32_t slow;	     /* code offset: the head's body in the slow copy */
 	uint16_t n_insns;
-	uint8_t n_windows, n_slots, n_narrow;
+	uint8_t n_windows, n_slots, n_narrow, n_uses;
 	struct narrow narrow[LOOP_NARROW];
 	struct window window[LOOP_WINDOWS];
 	struct window_slot slot[VCPU_WINDOWS];

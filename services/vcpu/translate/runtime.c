@@ -269,7 +269,8 @@ static bool is_misaligned(const struct region *r, unsigned k, uint64_t lin)
 
 /* -- loops -- */
 
-enum { LOOP_HOT = 4 }; /* times round before a loop gets a fast copy */
+/* Passes and rounds that are watched before it is clear whether a loop goes round often. */
+enum { WATCHED_PASSES = 48, WATCHED_ROUNDS = 12, LEN_JMP = 5 };
 
 static struct block *block_at(struct region *r, unsigned insn)
 {
@@ -281,26 +282,44 @@ static struct block *block_at(struct region *r, unsigned insn)
 	return b;
 }
 
+static void skip(struct translator *x, uint32_t code)
+{
+	static const uint8_t nop[LEN_JMP] = {0x0f, 0x1f, 0x44, 0x00, 0x00};
+
+	memcpy(x->code + code, nop, sizeof(nop));
+}
+
+/* Are the passes of a loop, as watched, worth what is to be done before its fast copy? */
+static bool is_worth(const struct block *b, const struct loop *l)
+{
+	unsigned times_entered = b->passes > b->rounds ? b->passes - b->rounds : 1;
+	unsigned cost = 14 + 15 * l->n_windows + 5 * l->n_narrow, gain = 2 + 5 * l->n_uses;
+
+	return gain * b->rounds > cost * times_entered;
+}
+
 /* The loop of r with head b gets a fast copy, or is left alone from now on. */
 static void speed_up(struct vcpu *v, struct region *r, struct block *b)
 {
-	static const uint8_t nop[5] = {0x0f, 0x1f, 0x44, 0x00, 0x00};
-	uint8_t *at = v->translator->code + b->back;
+	struct translator *x = v->translator;
 	struct region *fast = region_loop(v, r, (unsigned)(b - r->block));
 
-	if (fast && generate(v, fast)) {
-		*at = 0xe9; /* jmp */
-		emit_patch(at + 1, v->translator->code + fast->code);
+	if (fast && is_worth(b, fast->loop) && generate(v, fast)) {
+		x->code[b->back] = 0xe9; /* jmp */
+		emit_patch(x->code + b->back + 1, x->code + fast->code);
 	} else {
-		memcpy(at, nop, sizeof(nop));
+		skip(x, b->back);
 	}
+	skip(x, b->body);
 }
 
-static const uint8_t *loop_again(struct vcpu *v, struct region *r, const struct site *site)
+static const uint8_t *watch_loop(struct vcpu *v, struct region *r, const struct site *site)
 {
 	struct block *b = block_at(r, site->insn);
 
-	if (!r->dead && ++b->heat >= LOOP_HOT) {
+	b->rounds += site->kind == SITE_LOOP;
+	b->passes += site->kind == SITE_PASS;
+	if (!r->dead && (b->rounds == WATCHED_ROUNDS || b->passes == WATCHED_PASSES)) {
 		speed_up(v, r, b);
 	}
 	return (const uint8_t *)(site + 1);
@@ -473,7 +492,8 @@ const uint8_t *runtime_event(struct vcpu *v, const struct site *site)
 	case SITE_INTERPRET: return interpret(v, r, site->insn, (const uint8_t *)(site + 1));
 	case SITE_FAULT: return interpret(v, r, site->insn, cache_exec(x, r->after[site->insn]));
 	case SITE_INDIRECT: return indirect(v, r, site->insn);
-	case SITE_LOOP: return loop_again(v, r, site);
+	case SITE_LOOP:
+	case SITE_PASS: return watch_loop(v, r, site);
 	}
 	v->rip = r->lin | r->at[site->insn];
 	return site->kind == SITE_ENTRY ? go_on(v) : NULL;

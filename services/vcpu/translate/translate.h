@@ -52,8 +52,8 @@ struct block {
 	uint32_t near, ext; /* ... vcpu.aflags holds them; ext checks the page first. 0: not made */
 	uint32_t links;	    /* exits of other regions that lead here: index + 1 of a list */
 	uint32_t back;	    /* offset: where a branch that closes a loop leads; 0: to `body` */
-	uint8_t heat;	    /* how often one did before the loop got a fast copy */
-	uint64_t count;	    /* entries, while vcpu.debug.counting */
+	uint8_t rounds, passes; /* how often one did, and the block began, before it got one */
+	uint64_t count;		/* entries, while vcpu.debug.counting */
 };
 
 /*
@@ -97,6 +97,7 @@ enum site_kind {
 	SITE_POLL,	/* a request, before instruction `insn` */
 	SITE_ENTRY,	/* ... or the page moved: an entry's checks */
 	SITE_LOOP,	/* the loop whose head `insn` begins goes round again */
+	SITE_PASS,	/* ... begins a pass */
 	SITE_FAULT,	/* a host signal came from the instruction */
 };
 
