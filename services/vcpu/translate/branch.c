@@ -15,11 +15,29 @@ static struct site site_of(const struct generate *g, enum site_kind kind, unsign
 	return (struct site){.region = g->x->n_regions, .kind = kind, .insn = k};
 }
 
+/* Does it leave a loop whose registers are elsewhere? Then it does so by generate_leave(). */
+static bool leaves_moved(struct generate *g, struct leaving l, int cc)
+{
+	if (g->host == register_host) {
+		return false;
+	}
+	if (g->n_leaving == GENERATE_LEAVING) {
+		g->e.full = true;
+		return true;
+	}
+	l.from = cc < 0 ? emit_jmp(&g->e) : emit_jcc(&g->e, (unsigned)cc);
+	l.in_host = g->in_host;
+	l.in_memory = g->in_memory;
+	g->leaving[g->n_leaving++] = l;
+	return true;
+}
+
 static void to_block(struct generate *g, unsigned block, int cc)
 {
 	if (g->r->loop && block == g->r->loop->head) {
 		windows_back(g, cc);
-	} else {
+	} else if (!g->r->loop || loop_has(g->r->loop->members, block) ||
+		   !leaves_moved(g, (struct leaving){.block = (int)block}, cc)) {
 		generate_fixup(g, cc < 0 ? emit_jmp(&g->e) : emit_jcc(&g->e, (unsigned)cc), block);
 	}
 }
@@ -44,8 +62,12 @@ static bool new_exit(struct translator *x, struct exit_link exit, uint32_t *inde
 /* A direct branch to RIP `target` outside of the region, on a condition or always (cc < 0). */
 static void to_exit_key(struct generate *g, unsigned k, uint64_t target, int cc, uint32_t key)
 {
+	struct leaving leaving = {.block = -1, .insn = k, .target = target};
 	uint32_t exit;
 
+	if (leaves_moved(g, leaving, cc)) {
+		return;
+	}
 	if (!new_exit(g->x,
 		      (struct exit_link){
 			      .target = target, .key = key, .region = g->x->n_regions, .insn = k},
@@ -62,6 +84,24 @@ static void to_exit_key(struct generate *g, unsigned k, uint64_t target, int cc,
 static void to_exit(struct generate *g, unsigned k, uint64_t target, int cc)
 {
 	to_exit_key(g, k, target, cc, g->r->key);
+}
+
+void generate_leave(struct generate *g)
+{
+	g->host = register_host;
+	for (unsigned n = 0; n < g->n_leaving && !g->e.full; n++) {
+		const struct leaving *l = &g->leaving[n];
+
+		emit_patch(l->from, g->e.p);
+		windows_put_back(g);
+		g->in_host = l->in_host;
+		g->in_memory = l->in_memory;
+		if (l->block >= 0) {
+			to_block(g, (unsigned)l->block, -1);
+		} else {
+			to_exit(g, l->insn, l->target, -1);
+		}
+	}
 }
 
 static uint64_t branch_target(const struct generate *g, unsigned k)
@@ -145,7 +185,7 @@ static void load_target(struct generate *g, unsigned k, unsigned to)
 
 	generate_spoil_flags(g);
 	if (i->mod == 3) {
-		emit_load(&g->e, size, to, generate_source(i->rm));
+		emit_load(&g->e, size, to, generate_source(g, i->rm));
 	} else {
 		emit_load(&g->e, size, to, generate_operand(g, k, size, false));
 	}

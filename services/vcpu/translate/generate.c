@@ -316,8 +316,13 @@ static void emit_region(struct generate *g)
 	bool fallen_into = false;
 
 	find_heads(g);
+	g->host = register_host;
+	g->n_leaving = 0;
 	if (r->loop) {
 		windows_begin(g);
+		if (memcmp(g->loop_host, register_host, sizeof(g->loop_host)) != 0) {
+			g->host = g->loop_host;
+		}
 	}
 	while (n >= 0) {
 		int next = following(r, r->block[n].first + r->block[n].n);
@@ -328,6 +333,7 @@ static void emit_region(struct generate *g)
 		fallen_into = falls && falls_into(r, (unsigned)n, next);
 		n = next;
 	}
+	generate_leave(g);
 	for (unsigned k = 0; k < g->n_stubs; k++) {
 		emit_stub(g, &g->stub[k]);
 	}

@@ -39,7 +39,16 @@ struct access {
 	bool leads; /* the group's first */
 };
 
-enum { GENERATE_GROUPS = VCPU_GROUPS };
+enum { GENERATE_GROUPS = VCPU_GROUPS, GENERATE_LEAVING = 64 };
+
+/* A branch that leaves a loop whose registers are elsewhere: they are put back on the way. */
+struct leaving {
+	uint8_t *from;
+	int block; /* or -1: to RIP `target` outside of the region, by instruction `insn` */
+	unsigned insn;
+	uint64_t target;
+	bool in_host, in_memory;
+};
 
 struct generate {
 	struct vcpu *v;
@@ -56,7 +65,12 @@ struct generate {
 	/* Blocks that are the head of a loop that may get a fast copy, with the loop's blocks. */
 	bool heads[REGION_BLOCKS];
 	uint64_t members[REGION_BLOCKS][2];
+	/* Where guest registers are: register_host, or as a loop's fast copy wants them. */
+	const uint8_t *host;
 	/* Of a loop's fast copy: see windows.c. */
+	uint8_t loop_host[16];
+	unsigned n_leaving;
+	struct leaving leaving[GENERATE_LEAVING];
 	uint8_t *windows_begin;
 	bool count_in_scratch; /* passes left are in SCRATCH, not in vcpu.passes */
 	unsigned current;      /* the block that is emitted */
@@ -89,6 +103,11 @@ static inline uint64_t generate_next_rip(const struct generate *g, unsigned k)
 	return g->long_mode ? rip : (uint32_t)rip;
 }
 
+static inline bool generate_resident(const struct generate *g, unsigned guest)
+{
+	return g->host[guest] != REG_NONE;
+}
+
 static inline struct rm generate_gpr(unsigned guest)
 {
 	return rm_mem(RSP, (int32_t)(guest * 8));
@@ -115,7 +134,7 @@ void generate_put(struct generate *g, unsigned guest, unsigned host);
 void generate_copy(struct generate *g, unsigned host, unsigned guest);
 void generate_copy_back(struct generate *g, unsigned guest, unsigned host);
 /* A register operand that is only read: as ModRM.rm. */
-struct rm generate_source(unsigned guest);
+struct rm generate_source(const struct generate *g, unsigned guest);
 
 /* -- address.c: guest memory -- */
 
@@ -174,6 +193,8 @@ void site_emit_host(struct emit *e, int32_t tlb, bool write);
 void windows_begin(struct generate *g);
 /* A branch back to the head, on a condition or always (cc < 0). */
 void windows_back(struct generate *g, int cc);
+/* Where registers were moved to for the fast copy, they are put back; it was left. */
+void windows_put_back(struct generate *g);
 /*
  * Where instruction k's operand, which has a window, is: at `to` (RAX, RCX or SCRATCH) and perhaps
  * a guest register. Keeps flags; spoils RAX and RCX.
@@ -193,6 +214,8 @@ void groups_find(struct generate *g, const struct block *b);
 void generate_branch(struct generate *g, const struct block *b, unsigned k, int next);
 /* The end of a block without a branch. */
 void generate_fall(struct generate *g, const struct block *b, unsigned k, int next);
+/* On the way of what has left a loop's fast copy. */
+void generate_leave(struct generate *g);
 /* At the head of a loop, before its instruction k: looks for requests. */
 void generate_poll(struct generate *g, unsigned k);
 

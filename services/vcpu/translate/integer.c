@@ -135,8 +135,8 @@ static struct rm rm_register(struct generate *g, unsigned k, bool *back)
 	bool bit_string = i->map == MAP_0F && i->opcode == 0xa3;
 
 	*back = false;
-	if (translate_resident(i->rm)) {
-		return rm_reg(register_host[i->rm]);
+	if (generate_resident(g, i->rm)) {
+		return rm_reg(g->host[i->rm]);
 	}
 	if (!(f->rm & ROLE_W) && !bit_string) {
 		return generate_gpr(i->rm);
@@ -161,10 +161,10 @@ static bool modrm_in_place(struct generate *g, unsigned k, struct op op)
 	unsigned to_reg = i->opcode & 2; /* of alu and mov: the destination is `reg` */
 	unsigned to = to_reg ? i->reg : i->rm, from = to_reg ? i->rm : i->reg;
 	/* 32-bit results clear what is above them. */
-	bool writes = (f->reg | f->rm) & ROLE_W && !(f->reg && translate_resident(to));
+	bool writes = (f->reg | f->rm) & ROLE_W && !(f->reg && generate_resident(g, to));
 
 	if (i->map == MAP_1 && (i->opcode == 0x31 || i->opcode == 0x33) && i->reg == i->rm &&
-	    f->rm_size >= 4 && !translate_resident(to)) { /* becomes 0 */
+	    f->rm_size >= 4 && !generate_resident(g, to)) { /* becomes 0 */
 		emit_op(&g->e, op, RAX, rm_reg(RAX));
 		generate_copy_back(g, to, RAX);
 		return true;
@@ -173,19 +173,19 @@ static bool modrm_in_place(struct generate *g, unsigned k, struct op op)
 		return false;
 	}
 	if (!f->reg) { /* by itself or with an immediate */
-		if (i->map != MAP_1 || translate_resident(i->rm)) {
+		if (i->map != MAP_1 || generate_resident(g, i->rm)) {
 			return false;
 		}
 		emit_op(&g->e, op, i->modrm >> 3 & 7, generate_gpr(i->rm));
 		return true;
 	}
 	if ((!alu && !mov) || f->reg_size != f->rm_size ||
-	    translate_resident(to) == translate_resident(from)) {
+	    generate_resident(g, to) == generate_resident(g, from)) {
 		return false;
 	}
-	op.opcode = (uint8_t)(translate_resident(to) ? op.opcode | 2 : op.opcode & ~2);
-	emit_op(&g->e, op, register_host[translate_resident(to) ? to : from],
-		generate_gpr(translate_resident(to) ? from : to));
+	op.opcode = (uint8_t)(generate_resident(g, to) ? op.opcode | 2 : op.opcode & ~2);
+	emit_op(&g->e, op, g->host[generate_resident(g, to) ? to : from],
+		generate_gpr(generate_resident(g, to) ? from : to));
 	return true;
 }
 
@@ -285,7 +285,7 @@ static struct rm operand_in(struct generate *g, unsigned k, unsigned to)
 
 	if (i->mod == 3) {
 		generate_want_flags(g);
-		return generate_source(i->rm);
+		return generate_source(g, i->rm);
 	}
 	return generate_operand_at(g, k, f->rm_size, f->rm & ROLE_W, to);
 }
@@ -318,8 +318,8 @@ static void shift_cl(struct generate *g, unsigned k)
 	} else {
 		generate_want_flags(g);
 		guest -= high ? 4 : 0;
-		rm = rm_reg(register_host[guest]);
-		if (high || !translate_resident(guest)) {
+		rm = rm_reg(g->host[guest]);
+		if (high || !generate_resident(g, guest)) {
 			generate_copy(g, RAX, guest);
 			rm = rm_reg(high ? 4 : 0);
 			back = true;
@@ -573,7 +573,7 @@ static void vex_gpr(struct generate *g, unsigned k)
 		if (g->r->use[k].touches) {
 			generate_want_flags(g);
 		}
-		rm = generate_source(i->rm);
+		rm = generate_source(g, i->rm);
 	}
 	if (!group) {
 		reg = generate_get(g, i->reg, rm.mem && rm.reg == RCX ? RAX : RCX, false);

@@ -52,8 +52,8 @@ void generate_wrote_flags(struct generate *g)
 
 unsigned generate_get(struct generate *g, unsigned guest, unsigned scratch, bool load)
 {
-	if (translate_resident(guest)) {
-		return register_host[guest];
+	if (generate_resident(g, guest)) {
+		return g->host[guest];
 	}
 	if (load) {
 		emit_load(&g->e, 8, scratch, generate_gpr(guest));
@@ -63,22 +63,22 @@ unsigned generate_get(struct generate *g, unsigned guest, unsigned scratch, bool
 
 void generate_put(struct generate *g, unsigned guest, unsigned host)
 {
-	if (!translate_resident(guest)) {
+	if (!generate_resident(g, guest)) {
 		emit_store(&g->e, 8, host, generate_gpr(guest));
 	}
 }
 
 void generate_copy(struct generate *g, unsigned host, unsigned guest)
 {
-	emit_load(&g->e, 8, host, generate_source(guest));
+	emit_load(&g->e, 8, host, generate_source(g, guest));
 }
 
 void generate_copy_back(struct generate *g, unsigned guest, unsigned host)
 {
-	emit_store(&g->e, 8, host, generate_source(guest));
+	emit_store(&g->e, 8, host, generate_source(g, guest));
 }
 
-struct rm generate_source(unsigned guest)
+struct rm generate_source(const struct generate *g, unsigned guest)
 {
-	return translate_resident(guest) ? rm_reg(register_host[guest]) : generate_gpr(guest);
+	return generate_resident(g, guest) ? rm_reg(g->host[guest]) : generate_gpr(guest);
 }

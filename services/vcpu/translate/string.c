@@ -158,7 +158,7 @@ void generate_string(struct generate *g, unsigned k)
 static void bit_address(struct generate *g, unsigned k)
 {
 	const struct insn *i = &g->r->insn[k];
-	struct rm bit = generate_source(i->reg);
+	struct rm bit = generate_source(g, i->reg);
 	unsigned size = i->opsize;
 	struct emit *e = &g->e;
 

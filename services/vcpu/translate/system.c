@@ -330,7 +330,7 @@ static void segment_base(struct generate *g, unsigned k)
 		put_result(g, i->rm, size);
 		return;
 	}
-	emit_load(e, size, RAX, generate_source(i->rm));
+	emit_load(e, size, RAX, generate_source(g, i->rm));
 	if (size == 8) { /* canonical? */
 		emit_mov(e, RCX, RAX);
 		emit_alu(e, 0xc1, 8, 4, rm_reg(RCX)); /* shl $16, %rcx */

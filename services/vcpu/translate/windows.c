@@ -12,6 +12,7 @@
  *   head: ... each operand at its slot's value plus its address
  *         back: passes left? to the head; else again from the start
  */
+#include "execute/simd_operands.h"
 #include "translate/generate.h"
 #include "translate/loops.h"
 
@@ -29,7 +30,7 @@ static unsigned term(struct generate *g, unsigned reg, unsigned scratch)
 	if (!(reg & SUM_SIGNED)) {
 		return generate_get(g, reg, scratch, true);
 	}
-	emit_alu(&g->e, 0x63, 8, scratch, generate_source(reg & 15)); /* movsxd */
+	emit_alu(&g->e, 0x63, 8, scratch, generate_source(g, reg & 15)); /* movsxd */
 	return scratch;
 }
 
@@ -200,6 +201,108 @@ static void requests(struct generate *g, unsigned k)
 				       .from = emit_jcc(&g->e, 5)});
 }
 
+/* -- registers that live in vcpu.gpr, moved to where others are that the loop does not have -- */
+
+/* Can instruction k not be interrupted, by a check that fails or a signal? */
+static bool is_quiet(const struct region *r, unsigned k)
+{
+	const struct insn *i = &r->insn[k];
+	bool mem = i->flags & INSN_MODRM && i->mod != 3;
+	struct simd_operands o;
+
+	switch (r->form[k].kind) {
+	case FORM_MODRM:
+	case FORM_VEX_GPR:
+	case FORM_SHIFT_CL: return !mem || r->loop->use[k];
+	case FORM_MULTIPLY: return (i->reg & 7) < 6 && (!mem || r->loop->use[k]); /* not DIV */
+	case FORM_SIMD: return !mem || (r->loop->use[k] && simd_operands(i, &o) && o.align <= 1);
+	case FORM_LEA:
+	case FORM_AX_IMM:
+	case FORM_NOP:
+	case FORM_MOV_IMM:
+	case FORM_EXTEND_AX:
+	case FORM_EXTEND_DX:
+	case FORM_FLAG:
+	case FORM_BSWAP:
+	case FORM_JCC:
+	case FORM_JMP: return true;
+	}
+	return false;
+}
+
+/* Registers that i may name. */
+static uint32_t named(const struct insn *i)
+{
+	uint32_t set = 1u << i->rm | (i->flags & INSN_VEX ? 1u << i->vvvv : 0);
+
+	if (i->flags & INSN_MODRM) {
+		set |= 1u << i->reg;
+		/* AH..BH have the numbers of RSP..RDI. */
+		set |= 1u << (i->reg & 3) | 1u << (i->rm & 3);
+	}
+	if (i->flags & INSN_MODRM && i->mod != 3) {
+		set |= i->base != REG_NONE ? 1u << i->base : 0;
+		set |= i->index != REG_NONE ? 1u << i->index : 0;
+	}
+	return set;
+}
+
+/* Fills g->loop_host. */
+static void move_registers(struct generate *g)
+{
+	static const uint8_t candidate[] = {RBX, RBP, RSI, RDI, R8, R9, R12, R13};
+	const struct region *r = g->r;
+	uint32_t used = 0;
+	unsigned at = 0;
+
+	memcpy(g->loop_host, register_host, sizeof(g->loop_host));
+	for (unsigned n = 0; n < r->n_blocks; n++) {
+		const struct block *b = &r->block[n];
+
+		for (unsigned k = b->first; k < (unsigned)b->first + b->n; k++) {
+			if (loop_has(r->loop->members, n)) {
+				if (!is_quiet(r, k)) {
+					return;
+				}
+				used |= named(&r->insn[k]);
+			}
+		}
+	}
+	for (unsigned reg = 0; reg < 16; reg++) {
+		if (!(used >> reg & 1) || register_host[reg] != REG_NONE) {
+			continue;
+		}
+		while (at < sizeof(candidate) && used >> candidate[at] & 1) {
+			at++;
+		}
+		if (at == sizeof(candidate)) {
+			return;
+		}
+		g->loop_host[reg] = register_host[candidate[at]];
+		g->loop_host[candidate[at++]] = REG_NONE;
+	}
+}
+
+/* Flags are kept. */
+static void exchange(struct generate *g, const uint8_t *from, const uint8_t *to)
+{
+	for (unsigned reg = 0; reg < 16; reg++) {
+		if (from[reg] != REG_NONE && to[reg] == REG_NONE) {
+			emit_store(&g->e, 8, from[reg], generate_gpr(reg));
+		}
+	}
+	for (unsigned reg = 0; reg < 16; reg++) {
+		if (from[reg] == REG_NONE && to[reg] != REG_NONE) {
+			emit_load(&g->e, 8, to[reg], generate_gpr(reg));
+		}
+	}
+}
+
+void windows_put_back(struct generate *g)
+{
+	exchange(g, g->loop_host, register_host);
+}
+
 void windows_begin(struct generate *g)
 {
 	const struct loop *l = g->r->loop;
@@ -228,6 +331,8 @@ void windows_begin(struct generate *g)
 	if (head->live) {
 		generate_restore_flags(e);
 	}
+	move_registers(g);
+	exchange(g, register_host, g->loop_host);
 	start = emit_jmp(e);
 	generate_fixup(g, start, l->head);
 	if (e->full) {
@@ -272,6 +377,7 @@ static void back(struct generate *g)
 		emit8(e, 5);
 		generate_fixup(g, emit_jmp(e), l->head);
 	}
+	windows_put_back(g);
 	again = emit_jmp(e);
 	if (!e->full) {
 		emit_patch(again, g->windows_begin);
@@ -295,8 +401,8 @@ static struct rm plus(struct generate *g, unsigned base, unsigned reg, unsigned 
 {
 	unsigned other;
 
-	if (translate_resident(reg)) {
-		return rm_index(base, register_host[reg], scale, disp);
+	if (generate_resident(g, reg)) {
+		return rm_index(base, g->host[reg], scale, disp);
 	}
 	other = base == RAX ? RCX : RAX;
 	emit_load(&g->e, 8, other, generate_gpr(reg));
