@@ -354,6 +354,58 @@ static const struct snippet long_snippets[] = {
 	CODE("\xf3\x0f\xae\xd0\xf3\x41\x0f\xae\xde\x64\x8a\x0c\x25\0\0\0\0"), /* 32 bits */
 };
 
+/* Loops through memory, over pages' ends; each gets a fast copy. */
+static const struct snippet loop_snippets[] = {
+	/* mov ecx, 800h; mov al, [rsi]; mov [rdi], al; inc rsi; inc rdi; dec ecx; jnz */
+	CODE("\xb9\0\x08\0\0\x8a\x06\x88\x07\x48\xff\xc6\x48\xff\xc7\xff\xc9\x75\xf2"),
+	/* xor edx, edx; mov eax, [rsi + rdx*4]; add [rdi + rdx*4], eax; add edx, 1; cmp; jnz */
+	CODE("\x31\xd2\x8b\x04\x96\x01\x04\x97\x83\xc2\x01\x81\xfa\0\x03\0\0\x75\xef"),
+	/* mov edx, 2ffh; movsxd rax, edx; movzx ecx, [rsi + rax]; add [rdi + rax], cl; dec; jns */
+	CODE("\xba\xff\x02\0\0\x48\x63\xc2\x0f\xb6\x0c\x06\x00\x0c\x07\xff\xca\x79\xf2"),
+	/* mov ecx, 400h; mov al, [rsi]; test al, 1; jz; inc rdi; mov [rdi], al; inc rsi; dec; jnz
+	 */
+	CODE("\xb9\0\x04\0\0\x8a\x06\xa8\x01\x74\x03\x48\xff\xc7\x88\x07\x48\xff\xc6\xff"
+	     "\xc9\x75\xee"),
+	/* mov ecx, 200h; clc; adc rax, [rsi]; lea rsi, [rsi + 8]; loop */
+	CODE("\xb9\0\x02\0\0\xf8\x48\x13\x06\x48\x8d\x76\x08\xe2\xf7"),
+	/* mov ecx, 200h; add r14, [rsi]; xor r15, r14; mov r11, r15; mov [rdi], r11; add rsi, 24;
+	 * add rdi, 16; dec ecx; jnz */
+	CODE("\xb9\0\x02\0\0\x4c\x03\x36\x4d\x31\xf7\x4d\x89\xfb\x4c\x89\x1f\x48\x83\xc6\x18"
+	     "\x48\x83\xc7\x10\xff\xc9\x75\xe8"),
+};
+
+static bool has_fast_copy(void)
+{
+	const struct translator *x = rigs[1].v->translator;
+
+	for (unsigned n = 0; n < x->n_regions; n++) {
+		if (x->regions[n]->loop && !x->regions[n]->dead) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static void loops_are_the_interpreters(void **state)
+{
+	(void)state;
+	rigs[1].v->translator->hot = 4; /* when all of the loop has been interpreted */
+	for (unsigned k = 0; k < sizeof(loop_snippets) / sizeof(loop_snippets[0]); k++) {
+		struct given given = random_state_of(0, false);
+
+		given.irq = false;
+		given.rflags = FL_1;
+		given.gpr[RSI] = DATA + 5;
+		given.gpr[RDI] = DATA + 0x4ffd;
+		run(&rigs[1], &given, loop_snippets[k].code, loop_snippets[k].len);
+		snippet_number = k;
+		same("a fast copy", true, has_fast_copy());
+	}
+	COMPARE_ALL(loop_snippets, 0, false);
+	COMPARE_ALL(loop_snippets, 3, false);
+	rigs[1].v->translator->hot = 0;
+}
+
 /* Of what was translated for the snippet that ran last: is nothing but INT 40 interpreted? */
 static bool was_native(unsigned len)
 {
@@ -559,6 +611,7 @@ int main(void)
 		cmocka_unit_test(user_pages_are_reached_between_stac_and_clac),
 		cmocka_unit_test(system_calls_enter_and_leave_as_interpreted),
 		cmocka_unit_test(strings_are_the_interpreters),
+		cmocka_unit_test(loops_are_the_interpreters),
 		cmocka_unit_test(hlt_halts_before_translated_code),
 		cmocka_unit_test(upper_halves_are_kept_from_xsetbv_on),
 		cmocka_unit_test(tsc_is_the_hosts_plus_offsets),

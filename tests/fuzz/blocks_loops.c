@@ -11,7 +11,8 @@ struct walk {
 	int copy;	     /* a register that holds what another does, or -1 */
 };
 
-static const int16_t steps[] = {1, 2, 4, 8, 16, 32, 48, 3, 384, 1000, -1, -2, -4, -8, -16, -24, -400};
+static const int16_t steps[] = {1,    2,  4,  8,  16, 32,  48,	3,   384,
+				1000, -1, -2, -4, -8, -16, -24, -400};
 
 /* ADD, SUB, INC, DEC or LEA of a pointer or the index. */
 static void step(struct walk *w, unsigned reg)
@@ -26,8 +27,8 @@ static void step(struct walk *w, unsigned reg)
 	}
 	switch (fz_below(&g->r, 5)) {
 	case 0:
-		bl_put(g, "lea r, [r + step]", (struct bl_code){.map = MAP_1, .op = 0x8d, .w = wide},
-		       reg,
+		bl_put(g, "lea r, [r + step]",
+		       (struct bl_code){.map = MAP_1, .op = 0x8d, .w = wide}, reg,
 		       (struct bl_operand){.mem = true,
 					   .reg = (uint8_t)reg,
 					   .index = REG_NONE,
@@ -110,8 +111,10 @@ static void copy(struct walk *w)
 {
 	struct bl_gen *g = w->g;
 	unsigned reg = w->copy >= 0 ? (unsigned)w->copy : bl_pick(g);
-	struct bl_operand further = {
-		.mem = true, .reg = g->index, .index = REG_NONE, .disp = fz_below(&g->r, 9) - 4};
+	struct bl_operand further = {.mem = true,
+				     .reg = g->index,
+				     .index = REG_NONE,
+				     .disp = fz_below(&g->r, 9) - 4};
 
 	w->copy = (int)reg;
 	switch (fz_below(&g->r, 4)) {
@@ -132,9 +135,8 @@ static void copy(struct walk *w)
 		       (struct bl_code){.map = MAP_1, .op = 0x8d, .w = g->is_64}, reg, further);
 		break;
 	case 3:
-		bl_put(g, "mov r, index",
-		       (struct bl_code){.map = MAP_1, .op = 0x8b, .w = g->is_64}, reg,
-		       bl_register(g->index));
+		bl_put(g, "mov r, index", (struct bl_code){.map = MAP_1, .op = 0x8b, .w = g->is_64},
+		       reg, bl_register(g->index));
 		break;
 	}
 }
