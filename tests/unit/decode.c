@@ -73,6 +73,28 @@ static void make_bytes(uint8_t *b, bool long_mode)
 	}
 }
 
+/* Of Xeon Phi, AVX512-FP16 and VP2INTERSECT. */
+static bool unmodelled_evex(const ZydisDecodedInstruction *z)
+{
+	switch (z->meta.isa_set) {
+	case ZYDIS_ISA_SET_AVX512ER_512:
+	case ZYDIS_ISA_SET_AVX512ER_SCALAR:
+	case ZYDIS_ISA_SET_AVX512PF_512:
+	case ZYDIS_ISA_SET_AVX512_4FMAPS_512:
+	case ZYDIS_ISA_SET_AVX512_4FMAPS_SCALAR:
+	case ZYDIS_ISA_SET_AVX512_4VNNIW_512:
+	case ZYDIS_ISA_SET_AVX512_VP2INTERSECT_128:
+	case ZYDIS_ISA_SET_AVX512_VP2INTERSECT_256:
+	case ZYDIS_ISA_SET_AVX512_VP2INTERSECT_512:
+	case ZYDIS_ISA_SET_AVX512_FP16_128:
+	case ZYDIS_ISA_SET_AVX512_FP16_128N:
+	case ZYDIS_ISA_SET_AVX512_FP16_256:
+	case ZYDIS_ISA_SET_AVX512_FP16_512:
+	case ZYDIS_ISA_SET_AVX512_FP16_SCALAR: return true;
+	default: return false;
+	}
+}
+
 static bool differs_on_purpose(const ZydisDecodedInstruction *z)
 {
 	switch (z->meta.isa_ext) {
@@ -80,7 +102,6 @@ static bool differs_on_purpose(const ZydisDecodedInstruction *z)
 	case ZYDIS_ISA_EXT_AMX_TILE:
 	case ZYDIS_ISA_EXT_AMX_INT8:
 	case ZYDIS_ISA_EXT_AMX_BF16:
-	case ZYDIS_ISA_EXT_AVX512VEX:
 	case ZYDIS_ISA_EXT_KNC:
 	case ZYDIS_ISA_EXT_KNCE:
 	case ZYDIS_ISA_EXT_KNCV:
@@ -115,7 +136,7 @@ static bool differs_on_purpose(const ZydisDecodedInstruction *z)
 	case ZYDIS_ISA_EXT_XSAVES:
 	case ZYDIS_ISA_EXT_TDX: return true;
 	default:
-		return z->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX ||
+		return (z->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX && unmodelled_evex(z)) ||
 		       z->encoding == ZYDIS_INSTRUCTION_ENCODING_MVEX ||
 		       z->encoding == ZYDIS_INSTRUCTION_ENCODING_XOP ||
 		       z->encoding == ZYDIS_INSTRUCTION_ENCODING_3DNOW;

@@ -4,69 +4,13 @@
  * SIB, displacement, immediate. Where vendors differ in what exists, the AMD64 manual is followed
  * only when the caller says MODE_AMD.
  *
- * Not modelled, hence DECODE_UD: EVEX and the opmask instructions, XOP, FMA4, 3DNow!, CET, TSX, AMX
- * and MPX (whose hint encodings are NOPs).
+ * Not modelled, hence DECODE_UD: XOP, FMA4, 3DNow!, CET, TSX, AMX and MPX (whose hint encodings are
+ * NOPs).
  */
-#include "decode/insn.h"
-
 #include <string.h>
 
+#include "decode/cursor.h"
 #include "decode/table.h"
-#include "decode/vex.h"
-
-enum {
-	MAX_LEN = 15,
-	/* Bytes that decoding may look at: 14 prefixes, and the longest of all that may follow. */
-	LOOKAHEAD = 48,
-};
-
-/*
- * An instruction half decoded. All helpers are inlined, so that it lives in registers. None asks
- * whether there are bytes enough: LOOKAHEAD bytes are, and what was taken is counted at the end.
- */
-struct cursor {
-	struct insn *i;
-	const uint8_t *code;
-	unsigned pos;
-	uint32_t mode;	  /* MODE_SIZE bits */
-	bool amd, modern; /* modern: protected mode, where VEX exists */
-	uint8_t rex;	  /* as in the REX byte: W 8, R 4, X 2, B 1 */
-	uint8_t seg;	  /* as in struct insn, like the others below */
-	uint16_t flags;	  /* enum insn_flag */
-	uint8_t map, opcode, opsize, addrsize;
-	uint8_t modrm, mod, reg;
-};
-
-#define INLINE static inline __attribute__((always_inline))
-
-INLINE uint8_t take_byte(struct cursor *c)
-{
-	return c->code[c->pos++];
-}
-
-/* The next 8 bytes; how many of them are taken is the caller's business. */
-INLINE uint64_t look(const struct cursor *c)
-{
-	uint64_t val;
-
-	memcpy(&val, c->code + c->pos, sizeof(val));
-	return val;
-}
-
-/* The low `size` bytes of val, 1 to 8. */
-INLINE uint64_t sign_extend(uint64_t val, unsigned size)
-{
-	unsigned shift = 64 - size * 8;
-
-	return (uint64_t)((int64_t)(val << shift) >> shift);
-}
-
-INLINE uint64_t zero_extend(uint64_t val, unsigned size)
-{
-	unsigned shift = 64 - size * 8;
-
-	return val << shift >> shift;
-}
 
 /* One legacy prefix; false: it is none. */
 INLINE bool note_prefix(struct cursor *c, uint8_t byte)
@@ -110,89 +54,6 @@ INLINE void take_prefixes(struct cursor *c)
 			return;
 		}
 		c->pos++;
-	}
-}
-
-INLINE void set_segment(struct cursor *c, bool stack)
-{
-	if (!(c->flags & INSN_SEG_OVERRIDE)) {
-		c->seg = stack ? SEG_SS : SEG_DS;
-	}
-}
-
-/* 16-bit addressing, SDM volume 2 table 2-1. */
-INLINE void take_mem16(struct cursor *c, unsigned rm)
-{
-	static const uint8_t base[8] = {RBX, RBX, RBP, RBP, REG_NONE, REG_NONE, RBP, RBX};
-	static const uint8_t index[8] = {RSI, RDI, RSI, RDI, RSI, RDI, REG_NONE, REG_NONE};
-	struct insn *i = c->i;
-	unsigned size = c->mod;
-
-	i->base = base[rm];
-	i->index = index[rm];
-	if (c->mod == 0 && rm == 6) {
-		i->base = REG_NONE;
-		size = 2;
-	}
-	if (size) {
-		i->disp = (int64_t)sign_extend(look(c), size);
-		c->pos += size;
-	}
-	set_segment(c, i->base == RBP);
-}
-
-/* 32- and 64-bit addressing, SDM volume 2 tables 2-2 and 2-3. */
-INLINE void take_mem32(struct cursor *c, unsigned rm)
-{
-	struct insn *i = c->i;
-	unsigned size = c->mod == 2 ? 4 : c->mod;
-	unsigned base = rm | (c->rex & 1) << 3;
-
-	if (rm == 4) {
-		uint8_t sib = take_byte(c);
-		unsigned index = (sib >> 3 & 7) | (c->rex & 2) << 2;
-
-		base = (sib & 7) | (c->rex & 1) << 3;
-		if (index != RSP) {
-			i->index = index;
-			i->scale = sib >> 6;
-		}
-	}
-	if (c->mod == 0 && (base & 7) == RBP) {
-		size = 4;
-		base = REG_NONE;
-		if (rm == 5 && c->mode == MODE_64) {
-			c->flags |= INSN_RIPREL;
-		}
-	}
-	i->base = base;
-	if (size) {
-		uint64_t val = look(c);
-
-		i->disp = size == 1 ? (int8_t)val : (int32_t)val;
-		c->pos += size;
-	}
-	set_segment(c, base == RSP || base == RBP);
-}
-
-INLINE void take_modrm(struct cursor *c, bool force_reg)
-{
-	struct insn *i = c->i;
-
-	i->modrm_off = c->pos;
-	c->modrm = take_byte(c);
-	c->flags |= INSN_MODRM;
-	c->mod = force_reg ? 3 : c->modrm >> 6;
-	c->reg = (c->modrm >> 3 & 7) | (c->rex & 4) << 1;
-	i->modrm = c->modrm;
-	i->mod = c->mod;
-	i->reg = c->reg;
-	if (c->mod == 3) {
-		i->rm = (c->modrm & 7) | (c->rex & 1) << 3;
-	} else if (c->addrsize == 2) {
-		take_mem16(c, c->modrm & 7);
-	} else {
-		take_mem32(c, c->modrm & 7);
 	}
 }
 
@@ -390,120 +251,6 @@ INLINE enum decode_result decode_legacy(struct cursor *c)
 	return exists ? DECODE_OK : DECODE_UD;
 }
 
-/* A gather's index is a vector register, which the SIB byte names: it must have one. */
-static bool take_vsib(const struct cursor *c)
-{
-	struct insn *i = c->i;
-	uint8_t sib = c->code[i->modrm_off + 1];
-
-	if (c->mod == 3 || c->addrsize == 2 || (c->modrm & 7) != 4) {
-		return false;
-	}
-	i->index = REG_NONE;
-	i->imm2 = (sib >> 3 & 7) | (c->rex & 2) << 2;
-	i->scale = sib >> 6;
-	return c->reg != i->imm2 && c->reg != i->vvvv && i->imm2 != i->vvvv;
-}
-
-/*
- * Outside 64-bit mode W means nothing to instructions with general registers; of those with W 1
- * AMD's processors do not have VPEXTRQ and VPINSRQ.
- */
-static bool ignore_w(struct cursor *c, const struct vex_row *row)
-{
-	bool w = c->flags & INSN_REX_W;
-
-	if (c->mode == MODE_64 || !(row->reg == 'g' || row->rm == 'g' || (row->flags & VEX_STR))) {
-		return true;
-	}
-	c->flags &= ~INSN_REX_W;
-	return !(w && c->amd && c->map == MAP_0F3A && (c->opcode == 0x16 || c->opcode == 0x22));
-}
-
-/* vvvv: all four bits, which must be 0 where they name nothing, in any mode. */
-static bool vex_exists(const struct cursor *c, const struct vex_row *row, unsigned vvvv)
-{
-	bool l = c->flags & INSN_VEX_L, reg = c->mod == 3;
-	unsigned wl = (c->flags & INSN_REX_W ? VEX_W1 : VEX_W0) | (l ? VEX_L1 : VEX_L0);
-	bool has_vvvv = row->vvvv && !(row->flags & VEX_VVVV_REG && !reg);
-
-	if ((row->wl & wl) != wl || (vvvv && !has_vvvv)) {
-		return false;
-	}
-	if (!(c->flags & INSN_MODRM)) {
-		return true;
-	}
-	if (reg ? !row->rm : !row->mem[l]) {
-		return false;
-	}
-	if (row->reg == 'e' && !(row->ext >> (c->modrm >> 3 & 7) & 1)) {
-		return false;
-	}
-	return !(row->flags & VEX_VSIB) || take_vsib(c);
-}
-
-static enum decode_result decode_vex_body(struct cursor *c, unsigned pp)
-{
-	static const uint16_t pp_flags[4] = {0, INSN_OPSIZE, INSN_REP, INSN_REPNE};
-	struct insn *i = c->i;
-	unsigned vvvv = ~(unsigned)c->code[c->pos - 1] >> 3 & 15;
-	const struct vex_row *row;
-	bool exists;
-
-	i->prefix_len = c->pos;
-	c->flags |= pp_flags[pp];
-	c->opcode = take_byte(c);
-	c->opsize = c->mode == MODE_64 && (c->flags & INSN_REX_W) ? 8 : 4;
-	row = &vex_table[c->map - MAP_0F][pp][c->opcode];
-	if (!row->wl) {
-		return DECODE_UD;
-	}
-	if (row->reg || row->rm) { /* not so: VZEROUPPER, VZEROALL */
-		take_modrm(c, false);
-	}
-	if (row->flags & (VEX_IMM | VEX_IS4)) {
-		i->imm = take_byte(c);
-		i->imm_len = 1;
-	}
-	if (row->flags & VEX_IS4 && c->mode != MODE_64) {
-		i->imm &= 0x7f; /* there is no register 8 */
-	}
-	i->len = c->pos;
-	exists = vex_exists(c, row, vvvv);
-	return ignore_w(c, row) && exists ? DECODE_OK : DECODE_UD;
-}
-
-/*
- *   C5: RvvvvLpp                     C4: RXBmmmmm WvvvvLpp
- */
-static enum decode_result decode_vex(struct cursor *c, uint8_t first)
-{
-	unsigned map = 1;
-	uint8_t p0, p1;
-
-	if ((c->flags & (INSN_LOCK | INSN_OPSIZE | INSN_REP | INSN_REPNE)) || c->rex ||
-	    !c->modern || first == 0x62) {
-		return DECODE_UD;
-	}
-	p0 = p1 = take_byte(c);
-	if (first == 0xc4) {
-		p1 = take_byte(c);
-		map = p0 & 0x1f;
-		c->rex = ((p0 & 0x40) ? 0 : 2) | ((p0 & 0x20) ? 0 : 1) | (p1 & 0x80 ? 8 : 0);
-	}
-	c->rex |= p0 & 0x80 ? 0 : 4;
-	if (map < 1 || map > 3) {
-		return DECODE_UD;
-	}
-	if (c->mode != MODE_64) {
-		c->rex &= 8; /* the other bits must be or are taken as ones */
-	}
-	c->map = map;
-	c->i->vvvv = ~p1 >> 3 & (c->mode == MODE_64 ? 15 : 7);
-	c->flags |= INSN_VEX | (p1 & 4 ? INSN_VEX_L : 0) | (c->rex & 8 ? INSN_REX_W : 0);
-	return decode_vex_body(c, p1 & 3);
-}
-
 /* C4, C5 and 62 are LES, LDS and BOUND where these may be: not in 64-bit mode, nor with mod 3. */
 INLINE bool is_vex(const struct cursor *c, uint8_t byte)
 {
@@ -528,7 +275,8 @@ INLINE enum decode_result decode_opcode(struct cursor *c)
 	} else if (is_vex(c, byte)) {
 		struct cursor copy =
 			*c; /* no pointer to *c itself, which is to stay in registers */
-		enum decode_result result = decode_vex(&copy, byte);
+		enum decode_result result =
+			byte == 0x62 ? decode_evex(&copy) : decode_vex(&copy, byte);
 
 		*c = copy;
 		return result;

@@ -44,7 +44,19 @@ enum {
 #define MASKED_LOAD(wl, f) ROW('x', 0, 'x', 16, 32, wl, f, VEX_MASKED)
 #define MASKED_STORE(wl, f) ROW('x', 0, 'x', 16, 32, wl, f, VEX_MASKED | VEX_TO_RM)
 #define BROADCAST(m, wl, f, fl) ROW('x', 'x', 0, m, m, wl, f, VEX_XMM_RM | (fl))
+#define OPMASK(reg, rm, vvvv, wl, fl) ROW(reg, rm, vvvv, 0, 0, wl, BOTH(AVX512), fl)
+#define OPMASK_3 OPMASK('k', 'k', 'k', VEX_WIG | VEX_L1, 0)
+#define OPMASK_2(fl) OPMASK('k', 'k', 0, VEX_WIG | VEX_L0, fl)
+#define OPMASK_MEM(rm, m, fl) ROW('k', rm, 0, m, 0, L0, BOTH(AVX512), VEX_W_MEM4 | (fl))
 #define BMI(reg, vvvv, fl) ROW(reg, 'g', vvvv, 4, 4, L0, BOTH(BMI), VEX_W_MEM | (fl))
+
+/* KAND and its kind but KUNPCK; KMOV; KORTEST, KTEST. */
+#define OPMASK_ROWS(m) \
+	[0x41 ... 0x42] = OPMASK_3, [0x44] = OPMASK_2(0), [0x45 ... 0x47] = OPMASK_3, \
+	[0x4a] = OPMASK_3, [0x90] = OPMASK_MEM('k', m, 0), \
+	[0x91] = OPMASK_MEM(0, m, VEX_TO_RM), \
+	[0x92] = OPMASK('k', 'g', 0, W0L0, 0), [0x93] = OPMASK('g', 'k', 0, W0L0, 0), \
+	[0x98 ... 0x99] = OPMASK_2(VEX_FLAGS | VEX_NO_DEST)
 
 /* What the packed and the scalar forms of floating point have in common. */
 #define FP_PS_PD(pp_row) [0x51] = XX(VEX_FP), [0x58 ... 0x59] = XXX(VEX_FP), pp_row, \
@@ -71,6 +83,7 @@ const struct vex_row vex_table[3][4][256] = {
 			MOVES_PS_PD, COMPARE(4), FP_PS_PD([0x5a] = WIDEN(8, AVX, VEX_FP)),
 			[0x12] = ROW('x', 'x', 'x', 8, 0, L0, AVX, 0),
 			[0x16] = ROW('x', 'x', 'x', 8, 0, L0, AVX, 0),
+			OPMASK_ROWS(2), [0x4b] = OPMASK_3,
 			[0x52 ... 0x53] = XX(0), [0x5b] = XX(VEX_FP),
 			[0x77] = ROW(0, 0, 0, 0, 0, ANY, AVX, 0), /* VZEROUPPER, VZEROALL */
 			[0xae] = GROUP(0x0c, 0, 0, 4, L0, AVX, 0), /* VLDMXCSR, VSTMXCSR */
@@ -78,6 +91,7 @@ const struct vex_row vex_table[3][4][256] = {
 		[PP_66] = {
 			MOVES_PS_PD, COMPARE(8), FP_PS_PD([0x5a] = XX(VEX_FP)),
 			[0x12] = ROW('x', 0, 'x', 8, 0, L0, AVX, 0),
+			OPMASK_ROWS(1), [0x4b] = OPMASK('k', 'k', 'k', W0L1, 0),
 			[0x16] = ROW('x', 0, 'x', 8, 0, L0, AVX, 0), [0x5b] = XX(VEX_FP),
 			[0x60 ... 0x6d] = INT_XXX(0),
 			[0x6e] = ROW('x', 'g', 0, 4, 0, L0, AVX, VEX_W_MEM),
@@ -107,7 +121,9 @@ const struct vex_row vex_table[3][4][256] = {
 		[PP_F2] = {
 			FP_SCALAR(8, [0x5a] = SCALAR(8, VEX_FP)),
 			[0x12] = ROW('x', 'x', 0, 8, 32, ANY, AVX, 0), [0x70] = INT_XX(VEX_IMM),
-			[0x7c ... 0x7d] = XXX(VEX_FP), [0xd0] = XXX(VEX_FP), [0xe6] = XX(VEX_FP),
+			[0x7c ... 0x7d] = XXX(VEX_FP),
+			[0x92] = OPMASK('k', 'g', 0, L0, 0), [0x93] = OPMASK('g', 'k', 0, L0, 0),
+			[0xd0] = XXX(VEX_FP), [0xe6] = XX(VEX_FP),
 			[0xf0] = ROW('x', 0, 0, 16, 32, ANY, AVX, 0),
 		},
 	},
@@ -177,6 +193,7 @@ const struct vex_row vex_table[3][4][256] = {
 			[0x20] = ROW('x', 'g', 'x', 1, 0, L0, AVX, VEX_IMM),
 			[0x21] = ROW('x', 'x', 'x', 4, 0, L0, AVX, VEX_IMM),
 			[0x22] = ROW('x', 'g', 'x', 4, 0, L0, AVX, VEX_IMM | VEX_W_MEM),
+			[0x30 ... 0x33] = OPMASK_2(VEX_IMM), /* KSHIFTL, KSHIFTR */
 			[0x38] = ROW('x', 'x', 'x', 0, 16, W0L1, AVX2, VEX_IMM | VEX_XMM_RM),
 			[0x39] = ROW('x', 'x', 0, 0, 16, W0L1, AVX2, VEX_IMM | VEX_TO_RM | VEX_XMM_RM),
 			[0x40] = XXX(VEX_FP | VEX_IMM),

@@ -6,8 +6,6 @@
 #ifndef VCPU_DECODE_VEX_H
 #define VCPU_DECODE_VEX_H
 
-#include <stddef.h>
-
 #include "decode/insn.h"
 
 /* Values of VEX.W and VEX.L that an instruction exists with, as a set. */
@@ -25,7 +23,8 @@ enum vex_feature {
 	VEX_VPCLMULQDQ,
 	VEX_GFNI,
 	VEX_AVX_VNNI,
-	VEX_BMI, /* on general registers: neither SIMD state nor its checks */
+	VEX_AVX512, /* on opmask registers */
+	VEX_BMI,    /* on general registers: neither SIMD state nor its checks */
 	N_VEX_FEATURE
 };
 
@@ -46,22 +45,23 @@ enum vex_flag {
 	VEX_REG_AVX2 = 1 << 13, /* with a register for ModRM.rm it belongs to AVX2 */
 	VEX_XMM_RM = 1 << 14,	/* the register form of ModRM.rm is an XMM register at any L */
 	VEX_IMPLICIT = 1 << 15, /* stores to rDI */
+	VEX_W_MEM4 = 1 << 16,	/* W makes the memory operand four times as wide */
 };
 
 struct vex_row {
-	char reg, rm, vvvv; /* 'x' XMM or YMM, 'g' general, 'e' opcode extension, 0 none; rm 0: must
-			     * be memory */
+	char reg, rm, vvvv; /* 'x' XMM or YMM, 'k' opmask, 'g' general, 'e' opcode extension, 0
+			     * none; rm 0: must be memory */
 	uint8_t mem[2];	    /* bytes of memory operand by VEX.L; 0: must be a register */
 	uint8_t ext;	    /* with reg 'e': the ModRM.reg that exist, one bit each */
 	uint8_t wl;	    /* VEX_W0 ..; 0: no such opcode */
 	uint8_t feature;    /* enum vex_feature: low half with VEX.L 0, high half with 1 */
-	uint16_t flags;	    /* enum vex_flag */
+	uint32_t flags;	    /* enum vex_flag */
 };
 
 /* By map (0F, 0F38, 0F3A), pp as encoded (none, 66, F3, F2) and opcode. */
 extern const struct vex_row vex_table[3][4][256];
 
-/* The row of i, which has INSN_VEX. */
+/* The row of i, which has INSN_VEX and not INSN_EVEX. */
 static inline const struct vex_row *vex_row(const struct insn *i)
 {
 	unsigned pp = i->flags & INSN_REPNE ? 3

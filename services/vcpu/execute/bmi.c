@@ -135,7 +135,7 @@ bool integer_bind_bmi(struct vcpu *v, struct insn *i)
 		i->fn = PICK(adcx);
 		return has_feature(v, CPUID_ADX);
 	}
-	if (!(i->flags & INSN_VEX)) {
+	if (!(i->flags & INSN_VEX) || i->flags & INSN_EVEX) {
 		return false;
 	}
 	if (i->map == MAP_0F38 && i->opcode >= 0xf2 && i->opcode <= 0xf7) {

@@ -95,7 +95,7 @@ static bool vex_offered(enum vex_feature f)
 		[VEX_AVX_VNNI] = FEAT_AVX_VNNI,
 	};
 
-	return f != VEX_BMI && cpuid_has(FEAT_AVX) && cpuid_has(needs[f]);
+	return f < VEX_AVX512 && cpuid_has(FEAT_AVX) && cpuid_has(needs[f]);
 }
 
 static bool from_vex(const struct insn *i, struct simd_operands *o)
@@ -158,6 +158,9 @@ bool simd_operands(const struct insn *i, struct simd_operands *o)
 
 	memset(o, 0, sizeof(*o));
 	o->align = 1;
+	if (i->flags & INSN_EVEX) {
+		return false;
+	}
 	if (i->flags & INSN_VEX) {
 		return from_vex(i, o);
 	}

@@ -371,7 +371,7 @@ struct form form_of(struct vcpu *v, const struct insn *i, uint32_t key)
 		} else if (simd_operands(i, &o)) {
 			f = simd(i, &o, key);
 		} else if (i->flags & INSN_VEX) {
-			f = vex_gpr(i);
+			f = i->map == MAP_0F || i->flags & INSN_EVEX ? interpret : vex_gpr(i);
 		} else if (i->map == MAP_0F) {
 			f = map_0f(v, i, wide);
 		} else if (i->map == MAP_0F38) {
