@@ -365,7 +365,14 @@ struct vcpu {
 
 	struct fx_area fx;				   /* x87, MXCSR, XMM: see execute/simd.h */
 	uint8_t ymmh[16][16] __attribute__((aligned(64))); /* upper halves of the YMM registers */
-	uint8_t bounce[32] __attribute__((aligned(32)));   /* an operand not accessible in place */
+	/*
+	 * AVX-512: upper halves of ZMM0..15, ZMM16..31 whole, the opmask registers. zmm_used: some
+	 * of it may not be in its initial configuration, all zeros.
+	 */
+	uint8_t zmmh[16][32], zmm16[16][64];
+	uint64_t opmask[8];
+	bool zmm_used;
+	uint8_t bounce[64] __attribute__((aligned(64))); /* an operand not accessible in place */
 	uint16_t x87_cs, x87_ds; /* selectors of the last x87 instruction and its operand */
 
 	struct segment seg[N_SEG_ALL];

@@ -8,6 +8,7 @@
 #include "execute/fpu_state.h"
 #include "execute/segment.h"
 #include "execute/system.h"
+#include "execute/xstate.h"
 #include "exits/board.h"
 #include "mmu/walk.h"
 
@@ -324,7 +325,10 @@ static const struct insn *xgetbv(struct vcpu *v, const struct insn *i)
 /* SDM volume 1 13.3 */
 static bool xcr0_possible(uint64_t val)
 {
-	return (val & 1) && !(val & ~cpuid_xcr0()) && ((val & 6) != 4);
+	uint64_t zmm = val & XCR0_ZMM;
+
+	return (val & XCR0_X87) && !(val & ~cpuid_xcr0()) && (val & XCR0_AVX_STATE) != XCR0_AVX &&
+	       (!zmm || (zmm == XCR0_ZMM && val & XCR0_AVX));
 }
 
 static const struct insn *xsetbv(struct vcpu *v, const struct insn *i)

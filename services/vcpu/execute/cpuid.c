@@ -2,8 +2,8 @@
 /*
  * CPUID: the host's vendor, family, model, stepping and name with the features this engine has.
  * Features whose instructions run on the host are offered when the host has them. Intel SDM
- * volume 2 (CPUID), AMD64 manual volume 3 appendix E. Not offered: AVX-512, VMX, SVM, TSX, MONITOR,
- * performance counters.
+ * volume 2 (CPUID), AMD64 manual volume 3 appendix E. Not offered: AVX512-FP16, VP2INTERSECT, VMX,
+ * SVM, TSX, MONITOR, performance counters.
  */
 #include "execute/cpuid.h"
 
@@ -13,6 +13,7 @@
 
 #include "execute/execute.h"
 #include "execute/paravirt.h"
+#include "execute/xstate.h"
 #include "exits/board.h"
 #include "mmu/walk.h"
 
@@ -27,8 +28,6 @@ enum {
 	MAX_BASIC = 0x16,
 	MAX_EXTENDED_INTEL = 0x80000008,
 	MAX_EXTENDED_AMD = 0x80000021,
-	XSAVE_SIZE = 576, /* legacy region and header: x87 and SSE */
-	XSAVE_AVX_SIZE = 256,
 };
 
 /* Leaf 1. */
@@ -63,12 +62,18 @@ enum {
 	L7C_HOST = BIT(8), /* GFNI */
 	L7C_AVX = BIT(9) /* VAES */ | BIT(10) /* VPCLMULQDQ */,
 	L71A_AVX = BIT(4), /* AVX-VNNI */
+	L7B_AVX512_BASE = BIT(16) /* F */ | BIT(17) /* DQ */ | BIT(28) /* CD */ | BIT(30) /* BW */,
+	L7B_AVX512 = L7B_AVX512_BASE | BIT(21) /* IFMA */,
+	L7C_AVX512 = BIT(1) /* VBMI */ | BIT(6) /* VBMI2 */ | BIT(11) /* VNNI */ |
+		     BIT(12) /* BITALG */ | BIT(14) /* VPOPCNTDQ */,
+	L71A_AVX512 = BIT(5), /* BF16 */
 	L7C_OWN = BIT(2) /* UMIP */ | BIT(22) /* RDPID */,
 	L7D_OWN = BIT(4), /* FSRM */
 	L7D_INTEL =
 		BIT(26) /* IBRS, IBPB */ | BIT(27) /* STIBP */ | BIT(29) /* ARCH_CAPABILITIES */,
 };
-#define L7D_SSBD (1u << 31)
+#define L7D_SSBD     (1u << 31)
+#define L7B_AVX512VL (1u << 31)
 
 /* Leaves 0x80000001, 0x80000008 and 0x80000021. */
 enum {
@@ -131,8 +136,8 @@ bool cpuid_is_amd(void)
 	return k == 2;
 }
 
-/* Does the host's kernel keep AVX state? */
-static bool host_keeps_avx(void)
+/* Does the host's kernel keep these state components? */
+static bool host_keeps(uint32_t components)
 {
 	uint32_t r[4], xcr0, high;
 
@@ -141,7 +146,24 @@ static bool host_keeps_avx(void)
 		return false;
 	}
 	__asm__ volatile("xgetbv" : "=a"(xcr0), "=d"(high) : "c"(0));
-	return (xcr0 & 6) == 6;
+	return (xcr0 & components) == components;
+}
+
+/* AVX-512 as this engine uses it: the features that came with its first servers, all of them. */
+static bool host_has_avx512(void)
+{
+	const uint32_t base = L7B_AVX512_BASE | L7B_AVX512VL;
+	uint32_t r[4];
+
+	host(7, 0, r);
+	return (r[EBX] & base) == base && host_keeps(XCR0_ZMM_STATE);
+}
+
+static atomic_bool offer_avx512 = true;
+
+void cpuid_offer_avx512(bool offer)
+{
+	atomic_store(&offer_avx512, offer);
 }
 
 /* Bits of the host that cpuid_has() tells; CPUID itself may be slow, as in a virtual machine. */
@@ -151,13 +173,28 @@ static uint32_t host_features(void)
 		uint32_t leaf;
 		uint8_t subleaf, reg, bit, feature;
 	} bits[] = {
-		{1, 0, ECX, 1, FEAT_PCLMULQDQ},	  {1, 0, ECX, 12, FEAT_FMA},
-		{1, 0, ECX, 25, FEAT_AES},	  {1, 0, ECX, 26, FEAT_XSAVE},
-		{1, 0, ECX, 28, FEAT_AVX},	  {1, 0, ECX, 29, FEAT_F16C},
-		{1, 0, ECX, 30, FEAT_RDRAND},	  {7, 0, EBX, 5, FEAT_AVX2},
-		{7, 0, EBX, 18, FEAT_RDSEED},	  {7, 0, EBX, 29, FEAT_SHA},
-		{7, 0, ECX, 8, FEAT_GFNI},	  {7, 0, ECX, 9, FEAT_VAES},
-		{7, 0, ECX, 10, FEAT_VPCLMULQDQ}, {7, 1, EAX, 4, FEAT_AVX_VNNI},
+		{1, 0, ECX, 1, FEAT_PCLMULQDQ},
+		{1, 0, ECX, 12, FEAT_FMA},
+		{1, 0, ECX, 25, FEAT_AES},
+		{1, 0, ECX, 26, FEAT_XSAVE},
+		{1, 0, ECX, 28, FEAT_AVX},
+		{1, 0, ECX, 29, FEAT_F16C},
+		{1, 0, ECX, 30, FEAT_RDRAND},
+		{7, 0, EBX, 5, FEAT_AVX2},
+		{7, 0, EBX, 18, FEAT_RDSEED},
+		{7, 0, EBX, 29, FEAT_SHA},
+		{7, 0, ECX, 8, FEAT_GFNI},
+		{7, 0, ECX, 9, FEAT_VAES},
+		{7, 0, ECX, 10, FEAT_VPCLMULQDQ},
+		{7, 1, EAX, 4, FEAT_AVX_VNNI},
+		{7, 0, EBX, 16, FEAT_AVX512},
+		{7, 0, EBX, 21, FEAT_AVX512_IFMA},
+		{7, 0, ECX, 1, FEAT_AVX512_VBMI},
+		{7, 0, ECX, 6, FEAT_AVX512_VBMI2},
+		{7, 0, ECX, 11, FEAT_AVX512_VNNI},
+		{7, 0, ECX, 12, FEAT_AVX512_BITALG},
+		{7, 0, ECX, 14, FEAT_AVX512_VPOPCNTDQ},
+		{7, 1, EAX, 5, FEAT_AVX512_BF16},
 	};
 	static _Atomic uint32_t cached;
 	uint32_t f = atomic_load_explicit(&cached, memory_order_relaxed), r[4];
@@ -168,10 +205,13 @@ static uint32_t host_features(void)
 			host(bits[k].leaf, bits[k].subleaf, r);
 			f |= r[bits[k].reg] >> bits[k].bit & 1 ? BIT(bits[k].feature) : 0;
 		}
-		if (!host_keeps_avx()) {
+		if (!host_keeps(XCR0_AVX_STATE)) {
 			f &= BIT(FEAT_AVX) - 1;
-			f |= BIT(N_FEATURES);
 		}
+		if (!host_has_avx512()) {
+			f &= BIT(FEAT_AVX512) - 1;
+		}
+		f |= BIT(N_FEATURES);
 		atomic_store_explicit(&cached, f, memory_order_relaxed);
 	}
 	return f;
@@ -194,6 +234,14 @@ bool cpuid_has(enum cpuid_feature f)
 	case FEAT_VAES:
 	case FEAT_VPCLMULQDQ:
 	case FEAT_AVX_VNNI: return host_features() & BIT(f);
+	case FEAT_AVX512:
+	case FEAT_AVX512_IFMA:
+	case FEAT_AVX512_VBMI:
+	case FEAT_AVX512_VBMI2:
+	case FEAT_AVX512_VNNI:
+	case FEAT_AVX512_BITALG:
+	case FEAT_AVX512_VPOPCNTDQ:
+	case FEAT_AVX512_BF16: return atomic_load(&offer_avx512) && host_features() & BIT(f);
 	case FEAT_PCID:
 	case FEAT_SMEP:
 	case FEAT_SMAP:
@@ -209,7 +257,8 @@ bool cpuid_has(enum cpuid_feature f)
 
 uint64_t cpuid_xcr0(void)
 {
-	return cpuid_has(FEAT_AVX) ? 7 : 3;
+	return XCR0_X87 | XCR0_SSE | (cpuid_has(FEAT_AVX) ? XCR0_AVX : 0) |
+	       (cpuid_has(FEAT_AVX512) ? XCR0_ZMM : 0);
 }
 
 static unsigned bits_for(unsigned n)
@@ -262,7 +311,7 @@ static void leaf_cache(struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t
 
 static void leaf_7(uint32_t subleaf, uint32_t out[4])
 {
-	bool avx = cpuid_has(FEAT_AVX);
+	bool avx = cpuid_has(FEAT_AVX), avx512 = cpuid_has(FEAT_AVX512);
 	uint32_t h[4];
 
 	if (subleaf > 1) {
@@ -270,12 +319,15 @@ static void leaf_7(uint32_t subleaf, uint32_t out[4])
 	}
 	host(7, subleaf, h);
 	if (subleaf == 1) {
-		out[EAX] = avx ? h[EAX] & L71A_AVX : 0;
+		out[EAX] = h[EAX] & ((avx ? L71A_AVX : 0) | (avx512 ? L71A_AVX512 : 0));
 		return;
 	}
 	out[EAX] = 1;
-	out[EBX] = (h[EBX] & (avx ? L7B_HOST | L7B_AVX : L7B_HOST)) | L7B_OWN;
-	out[ECX] = (h[ECX] & (avx ? L7C_HOST | L7C_AVX : L7C_HOST)) | L7C_OWN;
+	out[EBX] = (h[EBX] &
+		    (L7B_HOST | (avx ? L7B_AVX : 0) | (avx512 ? L7B_AVX512 | L7B_AVX512VL : 0))) |
+		   L7B_OWN;
+	out[ECX] =
+		(h[ECX] & (L7C_HOST | (avx ? L7C_AVX : 0) | (avx512 ? L7C_AVX512 : 0))) | L7C_OWN;
 	out[EDX] = L7D_OWN | (cpuid_is_amd() ? 0 : L7D_INTEL | L7D_SSBD);
 }
 
@@ -295,11 +347,6 @@ static void leaf_topology(struct vcpu *v, uint32_t subleaf, uint32_t out[4])
 	}
 }
 
-static uint32_t xsave_size(uint64_t xcr0)
-{
-	return xcr0 & 4 ? XSAVE_SIZE + XSAVE_AVX_SIZE : XSAVE_SIZE;
-}
-
 static void leaf_xsave(const struct vcpu *v, uint32_t subleaf, uint32_t out[4])
 {
 	if (!cpuid_has(FEAT_XSAVE)) {
@@ -307,14 +354,14 @@ static void leaf_xsave(const struct vcpu *v, uint32_t subleaf, uint32_t out[4])
 	}
 	if (subleaf == 0) {
 		out[EAX] = (uint32_t)cpuid_xcr0();
-		out[EBX] = xsave_size(v->xcr0);
-		out[ECX] = xsave_size(cpuid_xcr0());
+		out[EBX] = xstate_len(v->xcr0, false);
+		out[ECX] = xstate_len(cpuid_xcr0(), false);
 	} else if (subleaf == 1) {
 		out[EAX] = 0xf; /* XSAVEOPT, XSAVEC, XGETBV of 1, XSAVES */
-		out[EBX] = xsave_size(v->xcr0);
-	} else if (subleaf == 2 && cpuid_has(FEAT_AVX)) {
-		out[EAX] = XSAVE_AVX_SIZE;
-		out[EBX] = XSAVE_SIZE;
+		out[EBX] = xstate_len(v->xcr0, true);
+	} else if (subleaf < N_XSTATE && cpuid_xcr0() >> subleaf & 1) {
+		out[EAX] = xstate_component[subleaf].len;
+		out[EBX] = xstate_component[subleaf].off;
 	}
 }
 

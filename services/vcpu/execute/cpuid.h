@@ -33,9 +33,23 @@ enum cpuid_feature {
 	FEAT_VAES,
 	FEAT_VPCLMULQDQ,
 	FEAT_AVX_VNNI,
+	FEAT_AVX512, /* F, CD, BW, DQ and VL; and all that follow need it */
+	FEAT_AVX512_IFMA,
+	FEAT_AVX512_VBMI,
+	FEAT_AVX512_VBMI2,
+	FEAT_AVX512_VNNI,
+	FEAT_AVX512_BITALG,
+	FEAT_AVX512_VPOPCNTDQ,
+	FEAT_AVX512_BF16,
 	N_FEATURES
 };
 bool cpuid_has(enum cpuid_feature f);
+
+/*
+ * Whether AVX-512 is offered where the host has it. As long as nobody says anything, it is. Before
+ * the first vCPU is made.
+ */
+void cpuid_offer_avx512(bool offer);
 
 /* The bits of XCR0 that may be set. */
 uint64_t cpuid_xcr0(void);

@@ -94,6 +94,10 @@ void simd_reset(struct vcpu *v)
 {
 	memset(&v->fx, 0, sizeof(v->fx));
 	memset(v->ymmh, 0, sizeof(v->ymmh));
+	memset(v->zmmh, 0, sizeof(v->zmmh));
+	memset(v->zmm16, 0, sizeof(v->zmm16));
+	memset(v->opmask, 0, sizeof(v->opmask));
+	v->zmm_used = false;
 	v->fx.fcw = FCW_INIT;
 	v->fx.mxcsr = MXCSR_INIT;
 	v->fx.mxcsr_mask = MXCSR_VALID;

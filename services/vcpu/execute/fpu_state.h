@@ -14,6 +14,10 @@ bool simd_bind_xsave(struct vcpu *v, struct insn *i);
  * see them: a set of XCR0 bits. Brings vcpu.fx's x87 part up to date.
  */
 uint64_t fpu_in_use(struct vcpu *v);
+/* Where an extended component is kept, as XSAVE lays it out; NULL: there is no such component. */
+void *fpu_component(struct vcpu *v, unsigned k);
+/* Of AVX-512's alone, whatever vcpu.zmm_used says. */
+uint64_t fpu_zmm_in_use(const struct vcpu *v);
 
 /* FOP, FIP and FDP into an image, as i (REX.W or not) lays them out; vcpu.fx.fsw is current. */
 void fpu_put_pointers(const struct vcpu *v, const struct insn *i, uint8_t *img);

@@ -3,18 +3,20 @@
  * x87, MMX and SSE: the state's place while a vCPU runs, and the pieces the family's files share.
  * Intel SDM volume 1 chapters 8 to 13, volume 3 chapters 2.5 and 13.
  *
- * XMM lives in vcpu.fx.xmm, the upper halves of YMM in vcpu.ymmh. x87/MMX and MXCSR's exception
- * flags live in the host's registers from simd_enter() to simd_leave(): code called in between on
- * this thread must use neither x87/MMX nor floating point (or bracket it with simd_leave() and
- * simd_enter()). MXCSR's control bits are vcpu.fx.mxcsr's; the host runs with them, but with all
- * exceptions masked. vcpu.fx.fcw always equals the host's control word. vcpu.fx.fop, fip and fdp,
- * vcpu.x87_cs and x87_ds are the guest's last x87 instruction: the host's own registers hold
- * addresses of thunks.
+ * XMM lives in vcpu.fx.xmm, the upper halves of YMM in vcpu.ymmh, what AVX-512 adds in vcpu.zmmh,
+ * zmm16 and opmask: an instruction encoded with VEX clears what it writes of zmmh. x87/MMX and
+ * MXCSR's exception flags live in the host's registers from simd_enter() to simd_leave(): code
+ * called in between on this thread must use neither x87/MMX nor floating point (or bracket it with
+ * simd_leave() and simd_enter()). MXCSR's control bits are vcpu.fx.mxcsr's; the host runs with
+ * them, but with all exceptions masked. vcpu.fx.fcw always equals the host's control word.
+ * vcpu.fx.fop, fip and fdp, vcpu.x87_cs and x87_ds are the guest's last x87 instruction: the host's
+ * own registers hold addresses of thunks.
  */
 #ifndef VCPU_EXECUTE_SIMD_H
 #define VCPU_EXECUTE_SIMD_H
 
 #include "execute/execute.h"
+#include "execute/xstate.h"
 
 enum {
 	FCW_INIT = 0x37f,
@@ -24,10 +26,6 @@ enum {
 	MXCSR_MASKS = 0x1f80,
 	MXCSR_FLAGS = 0x3f,
 	MXCSR_VALID = 0xffff, /* MXCSR_MASK: what LDMXCSR and the restores may set */
-	XCR0_X87 = 1 << 0,
-	XCR0_SSE = 1 << 1,
-	XCR0_AVX = 1 << 2,
-	XCR0_AVX_STATE = XCR0_SSE | XCR0_AVX, /* what AVX instructions want */
 };
 
 /*
@@ -68,6 +66,7 @@ bool simd_bind_masked(struct insn *i);
 /* Slow halves of the checks below: raise what applies, or return. */
 void simd_sse_unavailable(struct vcpu *v);
 _Noreturn void simd_avx_unavailable(struct vcpu *v);
+_Noreturn void simd_avx512_unavailable(struct vcpu *v);
 _Noreturn void simd_x87_unavailable(struct vcpu *v, bool mmx);
 void simd_check_mf_slow(struct vcpu *v);
 
@@ -86,6 +85,24 @@ static inline void simd_check_avx(struct vcpu *v)
 				     (~v->xcr0 & XCR0_AVX_STATE),
 			     0)) {
 		simd_avx_unavailable(v);
+	}
+}
+
+/* #UD and #NM of EVEX instructions and those on opmask registers. SDM volume 2 2.8. */
+static inline void simd_check_avx512(struct vcpu *v)
+{
+	if (__builtin_expect((v->cr0 & CR0_TS) | (~v->cr4 & CR4_OSXSAVE) |
+				     (~v->xcr0 & XCR0_ZMM_STATE),
+			     0)) {
+		simd_avx512_unavailable(v);
+	}
+}
+
+/* What a VEX instruction that writes vector register n does to its part beyond YMM. */
+static inline void simd_clear_zmm(struct vcpu *v, unsigned n)
+{
+	if (__builtin_expect(v->zmm_used, 0)) {
+		memset(v->zmmh[n], 0, sizeof(v->zmmh[n]));
 	}
 }
 

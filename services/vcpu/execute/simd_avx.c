@@ -31,6 +31,14 @@ void simd_avx_unavailable(struct vcpu *v)
 	raise_exception(v, VEC_NM);
 }
 
+void simd_avx512_unavailable(struct vcpu *v)
+{
+	if (!(v->cr4 & CR4_OSXSAVE) || ~v->xcr0 & XCR0_ZMM_STATE) {
+		raise_exception(v, VEC_UD);
+	}
+	raise_exception(v, VEC_NM);
+}
+
 /* -- handlers -- */
 
 static void *vector(struct vcpu *v, unsigned n)

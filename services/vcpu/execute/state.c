@@ -10,6 +10,7 @@
 
 #include "execute/cpuid.h"
 #include "execute/execute.h"
+#include "execute/fpu_state.h"
 #include "execute/simd.h"
 #include "exits/board.h"
 #include "mmu/walk.h"
@@ -153,16 +154,24 @@ static void events_get(const struct vcpu *v, struct kvm_vcpu_events *e)
 }
 
 /* Standard format, SDM volume 1 13.4. */
-enum { XSTATE_BV = 512, XSTATE_AVX = 576 };
+enum { XSTATE_BV = 512 };
 
-static void xsave_get(const struct vcpu *v, struct kvm_xsave *x)
+static void xsave_get(struct vcpu *v, struct kvm_xsave *x)
 {
-	const uint64_t xstate_bv = 3 | XCR0_AVX; /* x87, SSE and AVX are present */
+	/* x87, SSE and AVX are present. */
+	const uint64_t xstate_bv = 3 | XCR0_AVX | (v->zmm_used ? XCR0_ZMM : 0);
 
 	memset(x, 0, sizeof(*x));
 	memcpy(x->region, &v->fx, sizeof(v->fx));
 	memcpy((uint8_t *)x->region + XSTATE_BV, &xstate_bv, sizeof(xstate_bv));
-	memcpy((uint8_t *)x->region + XSTATE_AVX, v->ymmh, sizeof(v->ymmh));
+	for (unsigned k = XSTATE_EXTENDED; k < N_XSTATE; k++) {
+		const void *place = fpu_component(v, k);
+
+		if (place && xstate_bv >> k & 1) {
+			memcpy((uint8_t *)x->region + xstate_component[k].off, place,
+			       xstate_component[k].len);
+		}
+	}
 }
 
 static void xsave_set(struct vcpu *v, const struct kvm_xsave *x)
@@ -171,10 +180,17 @@ static void xsave_set(struct vcpu *v, const struct kvm_xsave *x)
 
 	memcpy(&xstate_bv, (const uint8_t *)x->region + XSTATE_BV, sizeof(xstate_bv));
 	memcpy(&v->fx, x->region, sizeof(v->fx));
-	memset(v->ymmh, 0, sizeof(v->ymmh));
-	if (xstate_bv & XCR0_AVX) {
-		memcpy(v->ymmh, (const uint8_t *)x->region + XSTATE_AVX, sizeof(v->ymmh));
+	for (unsigned k = XSTATE_EXTENDED; k < N_XSTATE; k++) {
+		void *place = fpu_component(v, k);
+
+		if (place && xstate_bv >> k & 1) {
+			memcpy(place, (const uint8_t *)x->region + xstate_component[k].off,
+			       xstate_component[k].len);
+		} else if (place) {
+			memset(place, 0, xstate_component[k].len);
+		}
 	}
+	v->zmm_used = xstate_bv & XCR0_ZMM;
 }
 
 void state_get(struct vcpu *v, struct mobo_cpu_state *s)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * XSAVE, XSAVEOPT, XSAVEC, XSAVES, XRSTOR, XRSTORS and XGETBV's view of what is in use, for x87,
- * SSE and AVX state. Intel SDM volume 1 chapter 13. Not modelled: the modified optimisation, other
- * components (XCR0 has none).
+ * SSE, AVX and AVX-512 state. Intel SDM volume 1 chapter 13. Not modelled: the modified
+ * optimisation, other components (XCR0 has none).
  */
 #include "execute/fpu_state.h"
 #include "execute/simd.h"
@@ -14,8 +14,6 @@ enum {
 	OFF_HEADER = 512,
 	HEADER_LEN = 64,
 	AREA_LEN = OFF_HEADER + HEADER_LEN, /* without extended components */
-	OFF_AVX = AREA_LEN,		    /* in either format: there is no other */
-	AVX_LEN = 256,
 };
 #define XCOMP_COMPACT (1ull << 63)
 
@@ -24,6 +22,7 @@ struct xsave_area {
 	uint64_t xstate_bv, xcomp_bv, rsvd[6];
 };
 _Static_assert(sizeof(struct xsave_area) == AREA_LEN, "SDM volume 1 13.4");
+_Static_assert((int)AREA_LEN == XSTATE_LEN, "SDM volume 1 13.4");
 
 enum xsave_form { XSAVE, XSAVEOPT, XSAVEC };
 
@@ -32,19 +31,39 @@ static unsigned xmm_len(const struct vcpu *v)
 	return (v->mode & MODE_SIZE) == MODE_64 ? 256 : 128;
 }
 
-/* Bytes of an area with these components. */
-static unsigned area_len(uint64_t components)
+void *fpu_component(struct vcpu *v, unsigned k)
 {
-	return components & XCR0_AVX ? OFF_AVX + AVX_LEN : AREA_LEN;
+	switch (k) {
+	case 2: return v->ymmh;
+	case 5: return v->opmask;
+	case 6: return v->zmmh;
+	case 7: return v->zmm16;
+	}
+	return NULL;
 }
 
-static bool any_set(const void *p)
+/* Bytes of an extended component that the mode lets be accessed. */
+static unsigned component_len(const struct vcpu *v, unsigned k)
 {
-	uint64_t any = 0, words[32];
+	unsigned whole = xstate_component[k].len;
+	bool long_mode = (v->mode & MODE_SIZE) == MODE_64;
 
-	memcpy(words, p, sizeof(words));
-	for (unsigned k = 0; k < 32; k++) {
-		any |= words[k];
+	switch (k) {
+	case 2:
+	case 6: return long_mode ? whole : whole / 2;
+	case 7: return long_mode ? whole : 0;
+	}
+	return whole;
+}
+
+static bool any_set(const void *p, unsigned len)
+{
+	const uint8_t *bytes = p;
+	uint64_t any = 0, word;
+
+	for (unsigned at = 0; at < len; at += sizeof(word)) {
+		memcpy(&word, bytes + at, sizeof(word));
+		any |= word;
 	}
 	return any;
 }
@@ -57,10 +76,18 @@ uint64_t fpu_in_use(struct vcpu *v)
 	if (v->fx.fcw != FCW_INIT || v->fx.fsw || v->fx.ftw) {
 		bv |= XCR0_X87;
 	}
-	if (any_set(v->fx.xmm) || simd_mxcsr(v) != MXCSR_INIT) {
+	if (any_set(v->fx.xmm, sizeof(v->fx.xmm)) || simd_mxcsr(v) != MXCSR_INIT) {
 		bv |= XCR0_SSE;
 	}
-	return any_set(v->ymmh) ? bv | XCR0_AVX : bv;
+	bv |= any_set(v->ymmh, sizeof(v->ymmh)) ? XCR0_AVX : 0;
+	return v->zmm_used ? bv | fpu_zmm_in_use(v) : bv;
+}
+
+uint64_t fpu_zmm_in_use(const struct vcpu *v)
+{
+	return (any_set(v->opmask, sizeof(v->opmask)) ? XCR0_OPMASK : 0) |
+	       (any_set(v->zmmh, sizeof(v->zmmh)) ? XCR0_ZMM_HI256 : 0) |
+	       (any_set(v->zmm16, sizeof(v->zmm16)) ? XCR0_HI16_ZMM : 0);
 }
 
 static uint64_t operand(struct vcpu *v, const struct insn *i, unsigned len, enum mmu_access acc)
@@ -87,6 +114,7 @@ static uint64_t requested(const struct vcpu *v)
 }
 
 /* Pieces of the area to be written: all are probed before the first is stored. */
+enum { PIECES = 5 + N_XSTATE };
 struct piece {
 	unsigned off, len;
 	const void *data;
@@ -102,14 +130,30 @@ static void write_pieces(struct vcpu *v, uint64_t lin, const struct piece *p, un
 	}
 }
 
+static unsigned extended_pieces(struct vcpu *v, struct piece *p, uint64_t rfbm, uint64_t stored,
+				bool compact)
+{
+	unsigned n = 0;
+
+	for (unsigned k = XSTATE_EXTENDED; k < N_XSTATE; k++) {
+		unsigned len = component_len(v, k);
+
+		if (stored >> k & 1 && len) {
+			p[n++] = (struct piece){xstate_offset(k, rfbm, compact), len,
+						fpu_component(v, k)};
+		}
+	}
+	return n;
+}
+
 static SIMD_APART void xsave_any(struct vcpu *v, const struct insn *i, enum xsave_form form,
 				 uint64_t rfbm)
 {
-	unsigned len = area_len(rfbm);
+	unsigned len = xstate_len(rfbm, form == XSAVEC);
 	uint64_t lin = operand(v, i, len, MMU_W);
 	uint32_t csr[2] = {simd_mxcsr(v), MXCSR_VALID};
 	uint64_t header[2], used, stored;
-	struct piece p[6];
+	struct piece p[PIECES];
 	unsigned n = 0;
 	uint8_t x87[OFF_XMM];
 
@@ -129,9 +173,7 @@ static SIMD_APART void xsave_any(struct vcpu *v, const struct insn *i, enum xsav
 	if (stored & XCR0_SSE) {
 		p[n++] = (struct piece){OFF_XMM, xmm_len(v), v->fx.xmm};
 	}
-	if (stored & XCR0_AVX) {
-		p[n++] = (struct piece){OFF_AVX, xmm_len(v), v->ymmh};
-	}
+	n += extended_pieces(v, p + n, rfbm, stored, form == XSAVEC);
 	if (form == XSAVEC) {
 		header[0] = used;
 		header[1] = rfbm | XCOMP_COMPACT;
@@ -204,10 +246,47 @@ static void check_area(struct vcpu *v, const struct xsave_area *a, uint64_t rfbm
 	}
 }
 
+/* The extended components one after the other, zeros for those that become initial. */
+enum { EXTENDED_LEN = 256 + 64 + 512 + 1024 };
+
+static void read_extended(struct vcpu *v, const struct insn *i, uint64_t lin,
+			  const struct xsave_area *a, uint64_t rfbm, uint8_t *to)
+{
+	bool compact = a->xcomp_bv & XCOMP_COMPACT;
+	unsigned off;
+
+	memset(to, 0, EXTENDED_LEN);
+	for (unsigned k = XSTATE_EXTENDED; k < N_XSTATE; k++) {
+		unsigned len = component_len(v, k);
+
+		if (rfbm & a->xstate_bv & 1u << k && len) {
+			off = xstate_offset(k, a->xcomp_bv, compact);
+			ea_linear(v, i, off + xstate_component[k].len, MMU_R);
+			mmu_read_bytes(v, lin + off, to, len);
+		}
+		to += xstate_component[k].len;
+	}
+}
+
+static void set_extended(struct vcpu *v, uint64_t rfbm, const uint8_t *from)
+{
+	for (unsigned k = XSTATE_EXTENDED; k < N_XSTATE; k++) {
+		void *to = fpu_component(v, k);
+
+		if (rfbm >> k & 1 && to) {
+			memcpy(to, from, component_len(v, k));
+		}
+		from += xstate_component[k].len;
+	}
+	if (rfbm & XCR0_ZMM) {
+		v->zmm_used |= fpu_zmm_in_use(v) != 0;
+	}
+}
+
 static SIMD_APART void xrstor_any(struct vcpu *v, const struct insn *i, bool compact_only)
 {
 	uint64_t rfbm = requested(v), lin = operand(v, i, AREA_LEN, MMU_R);
-	uint8_t ymmh[AVX_LEN] = {0};
+	uint8_t extended[EXTENDED_LEN];
 	struct xsave_area a;
 	uint32_t csr;
 
@@ -215,10 +294,7 @@ static SIMD_APART void xrstor_any(struct vcpu *v, const struct insn *i, bool com
 	mmu_probe(v, lin + OFF_HEADER, HEADER_LEN, MMU_R);
 	mmu_read_bytes(v, lin, &a, sizeof(a));
 	check_area(v, &a, rfbm, compact_only);
-	if (rfbm & a.xstate_bv & XCR0_AVX) {
-		ea_linear(v, i, OFF_AVX + AVX_LEN, MMU_R);
-		mmu_read_bytes(v, lin + OFF_AVX, ymmh, xmm_len(v));
-	}
+	read_extended(v, i, lin, &a, rfbm, extended);
 	memcpy(&csr, a.legacy + OFF_MXCSR, 4);
 	if (a.xcomp_bv & XCOMP_COMPACT) {
 		if (rfbm & XCR0_SSE) {
@@ -234,9 +310,7 @@ static SIMD_APART void xrstor_any(struct vcpu *v, const struct insn *i, bool com
 			memset(v->fx.xmm, 0, xmm_len(v));
 		}
 	}
-	if (rfbm & XCR0_AVX) {
-		memcpy(v->ymmh, ymmh, xmm_len(v));
-	}
+	set_extended(v, rfbm, extended);
 	if (rfbm & XCR0_X87) {
 		if (a.xstate_bv & XCR0_X87) {
 			fpu_load_x87_image(v, i, a.legacy);
