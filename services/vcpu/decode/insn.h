@@ -79,6 +79,7 @@ struct insn {
 	uint8_t rest;	       /* instructions of the trace after this one */
 	uint8_t reg_at, rm_at; /* byte offsets of operands in vcpu.gpr, AH..BH included */
 	uint8_t base_at;       /* the same of the base; of trace_rip when RIP-relative */
+	uint8_t vector_at;     /* vector register that a VEX instruction writes, plus 1; 0: none */
 };
 
 enum decode_result {

@@ -62,6 +62,9 @@ bool simd_bind_x87(struct vcpu *v, struct insn *i);
 bool simd_bind_avx(struct vcpu *v, struct insn *i);
 bool simd_bind_avx_move(struct insn *i);
 bool simd_bind_masked(struct insn *i);
+struct simd_operands;
+bool simd_bind_avx512(struct insn *i, const struct simd_operands *o);
+void simd_bind_scatter(struct insn *i);
 
 /* Slow halves of the checks below: raise what applies, or return. */
 void simd_sse_unavailable(struct vcpu *v);

@@ -70,6 +70,14 @@ static inline void call_thunk(struct vcpu *v, const struct insn *i, void *rm, bo
 	call_avx(v, i, rm);
 }
 
+/* Beyond what the thunk stores. */
+static inline void clear_destination(struct vcpu *v, const struct insn *i)
+{
+	if (i->vector_at) {
+		simd_clear_zmm(v, i->vector_at - 1u);
+	}
+}
+
 static inline const struct insn *run_avx(struct vcpu *v, const struct insn *i, enum avx_place place,
 					 bool fp)
 {
@@ -82,10 +90,12 @@ static inline const struct insn *run_avx(struct vcpu *v, const struct insn *i, e
 	simd_check_avx(v);
 	if (place == PLACE_REG) {
 		call_thunk(v, i, (char *)v + (uint16_t)(i->imm >> RM_SHIFT), fp);
+		clear_destination(v, i);
 		NEXT(v, i);
 	}
 	if (place == PLACE_LOAD) {
 		call_thunk(v, i, (void *)simd_operand(v, i, size, align), fp);
+		clear_destination(v, i);
 		NEXT(v, i);
 	}
 	rm = simd_target(v, i, size, align, &lin);
@@ -114,11 +124,17 @@ static unsigned n_vectors(const struct vcpu *v)
 	return (v->mode & MODE_SIZE) == MODE_64 ? 16 : 8;
 }
 
+static void clear_upper(struct vcpu *v)
+{
+	memset(v->ymmh, 0, n_vectors(v) * sizeof(v->ymmh[0]));
+	memset(v->zmmh, 0, n_vectors(v) * sizeof(v->zmmh[0]));
+}
+
 static const struct insn *vzeroupper(struct vcpu *v, const struct insn *i)
 {
 	v->insn = i;
 	simd_check_avx(v);
-	memset(v->ymmh, 0, n_vectors(v) * 16);
+	clear_upper(v);
 	NEXT(v, i);
 }
 
@@ -126,7 +142,7 @@ static const struct insn *vzeroall(struct vcpu *v, const struct insn *i)
 {
 	v->insn = i;
 	simd_check_avx(v);
-	memset(v->ymmh, 0, n_vectors(v) * 16);
+	clear_upper(v);
 	memset(v->fx.xmm, 0, n_vectors(v) * 16);
 	NEXT(v, i);
 }
@@ -293,6 +309,22 @@ static insn_fn *choose_handler(const struct insn *i, const struct simd_operands 
 	return o->fp ? avx_load_fp : avx_load;
 }
 
+/* The vector register that i writes, plus 1; 0: none. */
+static uint8_t destination(const struct insn *i, const struct vex_row *row,
+			   const struct simd_operands *o)
+{
+	if (row->flags & VEX_STR_MASK) {
+		return 1;
+	}
+	if (o->vvvv_write) {
+		return i->vvvv + 1;
+	}
+	if (o->rm_write) {
+		return i->mod == 3 && o->rm == 'x' ? i->rm + 1 : 0;
+	}
+	return o->reg_write && o->reg == 'x' ? i->reg + 1 : 0;
+}
+
 static bool bind_thunk(struct insn *i, const struct vex_row *row, const struct simd_operands *o)
 {
 	struct thunk_buf t = {0};
@@ -305,18 +337,23 @@ static bool bind_thunk(struct insn *i, const struct vex_row *row, const struct s
 		 (i->mod == 3 ? operand_offset(o->rm, i->rm) : 0) << RM_SHIFT |
 		 (uint64_t)o->mem << SIZE_SHIFT | (uint64_t)o->align << ALIGN_SHIFT |
 		 (uint64_t)i->vvvv << VVVV_SHIFT;
+	i->vector_at = destination(i, row, o);
 	i->fn = choose_handler(i, o);
 	return i->aux;
 }
 
 bool simd_bind_avx(struct vcpu *v, struct insn *i)
 {
-	const struct vex_row *row = vex_row(i);
+	const struct vex_row *row;
 	struct simd_operands o;
 
 	if (!simd_operands(i, &o)) {
 		return false;
 	}
+	if (o.avx512) {
+		return simd_bind_avx512(i, &o);
+	}
+	row = vex_row(i);
 	if (i->map == MAP_0F && i->opcode == 0x77) {
 		i->fn = i->flags & INSN_VEX_L ? vzeroall : vzeroupper;
 		return true;

@@ -20,6 +20,7 @@ static inline void copy(struct vcpu *v, unsigned dst, unsigned src, bool wide)
 	} else {
 		memset(v->ymmh[dst], 0, 16);
 	}
+	simd_clear_zmm(v, dst);
 }
 
 static inline void load(struct vcpu *v, const struct insn *i, unsigned len, bool aligned)
@@ -34,6 +35,7 @@ static inline void load(struct vcpu *v, const struct insn *i, unsigned len, bool
 	} else {
 		memset(v->ymmh[i->reg], 0, 16);
 	}
+	simd_clear_zmm(v, i->reg);
 }
 
 static inline void store(struct vcpu *v, const struct insn *i, unsigned len, bool aligned)
@@ -98,6 +100,7 @@ static inline void set_low(struct vcpu *v, unsigned n, uint64_t val)
 	memset(v->fx.xmm[n], 0, 16);
 	memcpy(v->fx.xmm[n], &val, 8);
 	memset(v->ymmh[n], 0, 16);
+	simd_clear_zmm(v, n);
 }
 
 static inline uint64_t low(const struct vcpu *v, unsigned n)

@@ -26,6 +26,7 @@ static void ymm_set(struct vcpu *v, unsigned n, const struct ymm *y)
 {
 	memcpy(v->fx.xmm[n], y->b, 16);
 	memcpy(v->ymmh[n], y->b + 16, 16);
+	simd_clear_zmm(v, n);
 }
 
 static unsigned vector_len(const struct insn *i)

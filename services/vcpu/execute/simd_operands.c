@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "decode/evex.h"
 #include "decode/vex.h"
 #include "execute/cpuid.h"
 #include "execute/simd_form.h"
@@ -93,9 +94,10 @@ static bool vex_offered(enum vex_feature f)
 		[VEX_VPCLMULQDQ] = FEAT_VPCLMULQDQ,
 		[VEX_GFNI] = FEAT_GFNI,
 		[VEX_AVX_VNNI] = FEAT_AVX_VNNI,
+		[VEX_AVX512] = FEAT_AVX512,
 	};
 
-	return f < VEX_AVX512 && cpuid_has(FEAT_AVX) && cpuid_has(needs[f]);
+	return f != VEX_BMI && cpuid_has(FEAT_AVX) && cpuid_has(needs[f]);
 }
 
 static bool from_vex(const struct insn *i, struct simd_operands *o)
@@ -111,8 +113,8 @@ static bool from_vex(const struct insn *i, struct simd_operands *o)
 	o->rm = row->rm;
 	o->vvvv = row->flags & VEX_VVVV_REG && mem ? 0 : row->vvvv;
 	o->mem = row->mem[!!(i->flags & INSN_VEX_L)];
-	if (row->flags & VEX_W_MEM && i->flags & INSN_REX_W) {
-		o->mem *= 2;
+	if (row->flags & (VEX_W_MEM | VEX_W_MEM4) && i->flags & INSN_REX_W) {
+		o->mem *= row->flags & VEX_W_MEM ? 2 : 4;
 	}
 	o->mem_write = to_rm || (mxcsr && (i->modrm >> 3 & 7) == 3);
 	o->mem_read = o->mem && !o->mem_write;
@@ -124,10 +126,57 @@ static bool from_vex(const struct insn *i, struct simd_operands *o)
 	o->flags = row->flags & (VEX_FLAGS | VEX_STR);
 	o->fp = row->flags & VEX_FP;
 	o->avx = true;
+	o->avx512 = vex_feature(i, row) == VEX_AVX512;
 	o->copy = !(row->flags & (VEX_STR | VEX_MASKED | VEX_VSIB | VEX_IMPLICIT)) && !mxcsr;
 	if (!row->reg && !row->rm) {
 		o->copy = i->addrsize == 8; /* VZEROUPPER's registers are fewer in 32-bit code */
 	}
+	return true;
+}
+
+static bool evex_offered(enum evex_feature f)
+{
+	static const uint8_t needs[N_EVEX_FEATURE] = {
+		[EVEX_AVX512] = FEAT_AVX512,
+		[EVEX_IFMA] = FEAT_AVX512_IFMA,
+		[EVEX_VBMI] = FEAT_AVX512_VBMI,
+		[EVEX_VBMI2] = FEAT_AVX512_VBMI2,
+		[EVEX_VNNI] = FEAT_AVX512_VNNI,
+		[EVEX_BITALG] = FEAT_AVX512_BITALG,
+		[EVEX_VPOPCNTDQ] = FEAT_AVX512_VPOPCNTDQ,
+		[EVEX_BF16] = FEAT_AVX512_BF16,
+		[EVEX_VAES] = FEAT_VAES,
+		[EVEX_VPCLMULQDQ] = FEAT_VPCLMULQDQ,
+		[EVEX_GFNI] = FEAT_GFNI,
+	};
+
+	return cpuid_has(FEAT_AVX512) && cpuid_has(needs[f]);
+}
+
+static bool from_evex(const struct insn *i, struct simd_operands *o)
+{
+	const struct evex_row *row = evex_row(i);
+	bool to_rm = row->flags & EVEX_TO_RM, mem = i->mod != 3;
+
+	if (!evex_offered(row->feature)) {
+		return false;
+	}
+	o->reg = row->reg;
+	o->rm = row->rm;
+	o->vvvv = row->flags & EVEX_VVVV_REG && mem ? 0 : row->vvvv;
+	o->mem = mem ? evex_mem(i, row) : row->mem;
+	o->mem_write = to_rm;
+	o->mem_read = o->mem && !to_rm;
+	o->rm_write = to_rm;
+	o->reg_write = row->reg != 'e' && !to_rm && !(row->flags & EVEX_NO_DEST);
+	o->vvvv_write = row->reg == 'e';
+	o->align = row->flags & EVEX_ALIGNED ? o->mem : 1;
+	o->flags = row->flags & EVEX_FLAGS;
+	o->fp = row->flags & EVEX_FP;
+	o->avx = true;
+	o->avx512 = true;
+	o->masked = mem && i->evex & EVEX_OPMASK;
+	o->copy = !(row->flags & EVEX_VSIB);
 	return true;
 }
 
@@ -159,7 +208,7 @@ bool simd_operands(const struct insn *i, struct simd_operands *o)
 	memset(o, 0, sizeof(*o));
 	o->align = 1;
 	if (i->flags & INSN_EVEX) {
-		return false;
+		return from_evex(i, o);
 	}
 	if (i->flags & INSN_VEX) {
 		return from_vex(i, o);

@@ -10,9 +10,9 @@
 
 struct simd_operands {
 	/*
-	 * Operands by place in the encoding: 'x' XMM or YMM register, 'm' MMX register, 'g' general
-	 * register, 'e' opcode extension (not an operand), 'k' opmask register, 0 none. rm: what it
-	 * is when a register.
+	 * Operands by place in the encoding: 'x' XMM, YMM or ZMM register, 'm' MMX register, 'g'
+	 * general register, 'e' opcode extension (not an operand), 'k' opmask register, 0 none. rm:
+	 * what it is when a register.
 	 */
 	char reg, rm, vvvv;
 	uint8_t mem;		  /* bytes accessed when rm is memory; 0: must be a register */
@@ -22,6 +22,9 @@ struct simd_operands {
 	bool flags;    /* writes the arithmetic flags, all six */
 	bool fp;       /* may raise SSE floating-point exceptions */
 	bool avx; /* VEX: #UD without CR4.OSXSAVE and XCR0's SSE and AVX, CR4.OSFXSR is not asked */
+	bool avx512; /* EVEX, or on opmask registers: ... and all of XCR0's AVX-512 */
+	/* An opmask chooses what of memory is accessed: the rest must not fault. */
+	bool masked;
 	bool mmx; /* touches x87/MMX state: #MF, and the state becomes an MMX one */
 	/*
 	 * Runs on the host as it is, with nothing but general registers that ModRM names and the

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Code memory for thunks. A memfd is mapped writable and, elsewhere, executable; no page is ever
- * both. Thunks are found by their own bytes and never freed: there are about 1.5 * 10^5 different
+ * both. Thunks are found by their own bytes and never freed: there are about 1.2 * 10^6 different
  * ones that a guest can ask for (registers are normalised, immediates are not), which fit.
  */
 #include "execute/thunk.h"
@@ -16,9 +16,9 @@
 #include <unistd.h>
 
 enum {
-	CODE_SIZE = 16 << 20,
+	CODE_SIZE = 128 << 20,
 	CODE_ALIGN = 16,
-	HASH_BITS = 18,
+	HASH_BITS = 21,
 	HASH_SIZE = 1 << HASH_BITS,
 };
 
@@ -34,35 +34,46 @@ static uint8_t *code_w, *code_x;
 static uint32_t code_used;
 static struct thunk_slot *slots; /* HASH_SIZE, open addressing */
 static uint32_t n_slots_used;
-static struct sigaction old_sigfpe;
+static struct sigaction old_sigfpe, old_sigill;
+
+_Thread_local bool thunk_may_be_refused;
+
+enum { LANDING_ILLEGAL = 8 };
+
+/* mov $1, %eax; ret; and, LANDING_ILLEGAL bytes from there, the same with 2 */
+static const uint8_t landing[] = {0xb8, THUNK_FP,      0, 0, 0, 0xc3, 0, 0,
+				  0xb8, THUNK_ILLEGAL, 0, 0, 0, 0xc3};
 
 /*
- * An unmasked SSE exception in a thunk: go on at the landing place, which returns 1 to the thunk's
- * caller. Thunks keep nothing on the stack and commit after the instruction.
+ * An unmasked SSE exception in a thunk, or an instruction that the host has not: go on at the
+ * landing place, which returns so to the thunk's caller. Thunks keep nothing on the stack and
+ * commit after the instruction.
  */
-static void on_sigfpe(int sig, siginfo_t *info, void *uc_)
+static void on_signal(int sig, siginfo_t *info, void *uc_)
 {
 	ucontext_t *uc = uc_;
 	uint64_t rip = (uint64_t)uc->uc_mcontext.gregs[REG_RIP];
+	struct sigaction *old = sig == SIGFPE ? &old_sigfpe : &old_sigill;
 
-	if (rip - (uint64_t)code_x < CODE_SIZE) {
-		uc->uc_mcontext.gregs[REG_RIP] = (greg_t)(uint64_t)code_x;
+	if (rip - (uint64_t)code_x < CODE_SIZE && (sig == SIGFPE || thunk_may_be_refused)) {
+		const uint8_t *to = sig == SIGFPE ? code_x : code_x + LANDING_ILLEGAL;
+
+		uc->uc_mcontext.gregs[REG_RIP] = (greg_t)(uintptr_t)to;
 		return;
 	}
-	if (old_sigfpe.sa_flags & SA_SIGINFO) {
-		old_sigfpe.sa_sigaction(sig, info, uc_);
-	} else if (old_sigfpe.sa_handler != SIG_DFL && old_sigfpe.sa_handler != SIG_IGN) {
-		old_sigfpe.sa_handler(sig);
+	if (old->sa_flags & SA_SIGINFO) {
+		old->sa_sigaction(sig, info, uc_);
+	} else if (old->sa_handler != SIG_DFL && old->sa_handler != SIG_IGN) {
+		old->sa_handler(sig);
 	} else {
 		/* Not ours: happens again, without a handler. */
-		signal(SIGFPE, SIG_DFL);
+		signal(sig, SIG_DFL);
 	}
 }
 
 static int init_code(void)
 {
-	static const uint8_t landing[] = {0xb8, 1, 0, 0, 0, 0xc3}; /* mov $1, %eax; ret */
-	struct sigaction sa = {.sa_sigaction = on_sigfpe, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+	struct sigaction sa = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK};
 	int fd = memfd_create("mobo-thunks", MFD_CLOEXEC);
 	int err;
 
@@ -87,7 +98,7 @@ static int init_code(void)
 	}
 	memcpy(code_w, landing, sizeof(landing));
 	code_used = CODE_ALIGN;
-	if (sigaction(SIGFPE, &sa, &old_sigfpe)) {
+	if (sigaction(SIGFPE, &sa, &old_sigfpe) || sigaction(SIGILL, &sa, &old_sigill)) {
 		goto unmap_x;
 	}
 	close(fd);

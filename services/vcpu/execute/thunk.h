@@ -14,8 +14,14 @@ struct vcpu;
 
 /*
  * reg and rm: the operands' storage. Returns what it leaves in EAX, of meaning only for thunks
- * built to return 0: then 1 says that an unmasked SSE exception struck and nothing was committed.
+ * built to return 0: then something else says that nothing was committed, and why.
  */
+enum thunk_struck {
+	THUNK_FP = 1,	   /* an unmasked SSE exception */
+	THUNK_ILLEGAL = 2, /* the host does not have the instruction after all */
+};
+/* This thread's thunk looks for THUNK_ILLEGAL: others end the process where they are refused. */
+extern _Thread_local bool thunk_may_be_refused;
 typedef int thunk_fn(void *reg, void *rm, struct vcpu *v);
 
 enum { THUNK_MAX = 96 };
