@@ -361,7 +361,7 @@ struct vcpu {
 	uint64_t window[VCPU_WINDOWS]; /* ... host less linear addresses */
 	uint64_t group[VCPU_GROUPS];   /* host addresses: translate/groups.c */
 	struct tlb_entry no_page;      /* of no address but one that is never canonical */
-	bool event_avx;		       /* YMM registers hold guest state */
+	uint8_t event_vectors;	       /* enum event_vectors */
 
 	struct fx_area fx;				   /* x87, MXCSR, XMM: see execute/simd.h */
 	uint8_t ymmh[16][16] __attribute__((aligned(64))); /* upper halves of the YMM registers */

@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "execute/cpuid.h"
 #include "execute/trace.h"
 #include "exits/board.h"
 #include "mmu/mmu.h"
@@ -98,6 +99,7 @@ int cache_init(struct vcpu *v)
 	v->translator = x;
 	x->one_cpu = board_n_cpus(v->board) == 1;
 	x->avx = host_has_avx();
+	x->avx512 = cpuid_has(FEAT_AVX512);
 	cache_flush(v);
 	return 0;
 }
@@ -188,6 +190,7 @@ uint32_t cache_key(const struct vcpu *v)
 		key |= (v->fx.fcw & FCW_ALL_MASKED) == FCW_ALL_MASKED ? KEY_X87 : 0;
 		key |= sse && v->cr4 & CR4_OSFXSR ? KEY_SSE : 0;
 		key |= sse && v->cr4 & CR4_OSXSAVE && (v->xcr0 & 6) == 6 ? KEY_AVX : 0;
+		key |= key & KEY_AVX && event_vectors(v) == EVENT_ZMM ? KEY_AVX512 : 0;
 	}
 	return key | 1u << 31;
 }

@@ -2,10 +2,11 @@
 /* See emit.h. */
 #include "translate/emit.h"
 
-static void emit_modrm(struct emit *e, unsigned reg, struct rm rm)
+/* `scaled`: an 8-bit displacement would count in operands. */
+static void emit_modrm(struct emit *e, unsigned reg, struct rm rm, bool scaled)
 {
 	unsigned r = (reg & 7) << 3;
-	bool disp8 = rm.disp == (int8_t)rm.disp;
+	bool disp8 = rm.disp == (int8_t)rm.disp && !scaled;
 	unsigned mod;
 
 	if (!rm.mem) {
@@ -41,9 +42,25 @@ static bool is_high(unsigned reg)
 	return reg != REG_NONE && reg & 8;
 }
 
+static unsigned vex_pp(const struct op *op)
+{
+	return op->prefix == 0x66 ? 1 : op->prefix == 0xf3 ? 2 : op->prefix == 0xf2 ? 3 : 0;
+}
+
+static void emit_evex(struct emit *e, const struct op *op, unsigned reg, const struct rm *rm)
+{
+	bool x = rm->mem ? is_high(rm->index) : rm->reg & 16;
+
+	emit8(e, 0x62);
+	emit8(e, (reg & 8 ? 0 : 0x80) | (x ? 0 : 0x40) | (is_high(rm->reg) ? 0 : 0x20) |
+			 (reg & 16 ? 0 : 0x10) | op->map);
+	emit8(e, op->w << 7 | (~op->vvvv & 15) << 3 | 4 | vex_pp(op));
+	emit8(e, op->evex2 | (op->vvvv & 16 ? 0 : 8));
+}
+
 static void emit_vex(struct emit *e, const struct op *op, unsigned reg, const struct rm *rm)
 {
-	unsigned pp = op->prefix == 0x66 ? 1 : op->prefix == 0xf3 ? 2 : op->prefix == 0xf2 ? 3 : 0;
+	unsigned pp = vex_pp(op);
 	bool b = is_high(rm->reg), x = rm->mem && is_high(rm->index);
 
 	if (op->map == MAP_0F && !op->w && !b && !x) {
@@ -58,7 +75,9 @@ static void emit_vex(struct emit *e, const struct op *op, unsigned reg, const st
 
 void emit_op(struct emit *e, struct op op, unsigned reg, struct rm rm)
 {
-	if (op.vex) {
+	if (op.evex) {
+		emit_evex(e, &op, reg, &rm);
+	} else if (op.vex) {
 		emit_vex(e, &op, reg, &rm);
 	} else {
 		unsigned rex = op.w << 3 | is_high(reg) << 2 | is_high(rm.reg);
@@ -89,7 +108,7 @@ void emit_op(struct emit *e, struct op op, unsigned reg, struct rm rm)
 		}
 	}
 	emit8(e, op.opcode);
-	emit_modrm(e, reg, rm);
+	emit_modrm(e, reg, rm, op.evex && rm.disp);
 }
 
 void emit_alu_imm(struct emit *e, enum alu_op op, unsigned size, struct rm rm, int32_t imm)

@@ -91,6 +91,8 @@ struct op {
 	uint8_t map, opcode;
 	bool vex, vex_l;
 	uint8_t vvvv;
+	bool evex;     /* registers up to 31 */
+	uint8_t evex2; /* z, L'L, b and aaa: enum insn_evex */
 };
 
 void emit_op(struct emit *e, struct op op, unsigned reg, struct rm rm);

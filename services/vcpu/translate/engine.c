@@ -48,7 +48,7 @@ static void translator_vcpu_finish(struct vcpu *v)
 
 static void enter(struct vcpu *v, const uint8_t *host)
 {
-	v->event_avx = v->xcr0 & 4;
+	v->event_vectors = event_vectors(v);
 	v->event_flags = v->aflags;
 	v->translator->enter(v, host);
 }

@@ -254,7 +254,8 @@ static struct form simd(const struct insn *i, const struct simd_operands *o, uin
 
 	if ((!o->copy && !compare_strings) ||
 	    (o->avx ? !(key & KEY_AVX) : !o->mmx && !(key & KEY_SSE)) ||
-	    (o->mmx && !(key & KEY_X87)) || (o->mmx && !(key & KEY_SSE))) {
+	    (o->avx512 && !(key & KEY_AVX512)) || (o->mmx && !(key & KEY_X87)) ||
+	    (o->mmx && !(key & KEY_SSE))) {
 		return interpret;
 	}
 	f.reg = o->reg == 'g' ? ROLE_RW : 0;

@@ -5,7 +5,7 @@
  * thread's and calls runtime_event(), which tells where to go on. Exceptions raised there unwind
  * to the run loop: the guest's state is in struct vcpu already.
  *
- * Host signals that translated instructions cause (#DE, alignment) become events too.
+ * Host signals that translated instructions cause (#DE, alignment, #UD) become events too.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -57,15 +57,60 @@ static void move_xmm(struct emit *e, unsigned opcode, int below)
 	}
 }
 
+/* A jump that is taken if fewer vectors are the guest's. */
+static uint8_t *skip_unless(struct emit *e, enum event_vectors which, int below)
+{
+	emit_op(e, (struct op){.opcode = 0x80, .byte_rm = true}, 7,
+		field(offsetof(struct vcpu, event_vectors), below));
+	emit8(e, which);
+	return emit_jcc(e, 2);
+}
+
+/*
+ * What AVX-512 adds: VEXTRACTF64X4 or VINSERTF64X4 of ZMM0..15, VMOVUPS of ZMM16..31, KMOVQ. To be
+ * stored before the YMM registers' upper halves, and loaded behind them.
+ */
+static void move_zmm(struct emit *e, bool store, int below)
+{
+	uint8_t *skip = skip_unless(e, EVENT_ZMM, below);
+	const uint8_t len = 2 << EVEX_LEN_SHIFT;
+
+	for (unsigned n = 0; n < 16; n++) {
+		emit_op(e,
+			(struct op){.evex = true,
+				    .evex2 = len,
+				    .map = MAP_0F3A,
+				    .prefix = 0x66,
+				    .w = true,
+				    .opcode = store ? 0x1b : 0x1a,
+				    .vvvv = store ? 0 : n},
+			n, field(offsetof(struct vcpu, zmmh) + n * 32, below));
+		emit8(e, 1);
+	}
+	for (unsigned n = 0; n < 16; n++) {
+		emit_op(e,
+			(struct op){.evex = true,
+				    .evex2 = len,
+				    .map = MAP_0F,
+				    .opcode = store ? 0x11 : 0x10},
+			16 + n, field(offsetof(struct vcpu, zmm16) + n * 64, below));
+	}
+	for (unsigned n = 0; n < 8; n++) {
+		emit_op(e,
+			(struct op){.vex = true,
+				    .map = MAP_0F,
+				    .w = true,
+				    .opcode = store ? 0x91 : 0x90},
+			n, field(offsetof(struct vcpu, opmask) + n * 8, below));
+	}
+	emit_patch(skip, e->p);
+}
+
 /* The YMM registers' upper halves, if they are the guest's: VEXTRACTF128 and VINSERTF128. */
 static void move_ymm(struct emit *e, bool store, int below)
 {
-	uint8_t *skip;
+	uint8_t *skip = skip_unless(e, EVENT_YMM, below);
 
-	emit_op(e, (struct op){.opcode = 0x80, .byte_rm = true}, 7,
-		field(offsetof(struct vcpu, event_avx), below));
-	emit8(e, 0);
-	skip = emit_jcc(e, 4);
 	for (unsigned n = 0; n < 16; n++) {
 		emit_op(e,
 			(struct op){.vex = true,
@@ -140,6 +185,9 @@ void runtime_emit(struct vcpu *v)
 		field(offsetof(struct vcpu, event_flags), BELOW));
 	store_registers(e, BELOW);
 	move_xmm(e, 0x11, BELOW);
+	if (x->avx512) {
+		move_zmm(e, true, BELOW);
+	}
 	if (x->avx) {
 		move_ymm(e, true, BELOW);
 	}
@@ -158,6 +206,9 @@ void runtime_emit(struct vcpu *v)
 	move_xmm(e, 0x10, 0);
 	if (x->avx) {
 		move_ymm(e, false, 0);
+	}
+	if (x->avx512) {
+		move_zmm(e, false, 0);
 	}
 	load_registers(e);
 	emit_load(e, 8, SCRATCH, VCPU_FIELD(event_scratch));
@@ -194,7 +245,7 @@ static const uint8_t *go_on(struct vcpu *v)
 	}
 	key = cache_key(v);
 	f = key ? cache_lookup(v, key) : NULL;
-	v->event_avx = v->xcr0 & 4; /* XSETBV may have been interpreted */
+	v->event_vectors = event_vectors(v); /* XSETBV may have been interpreted */
 	return f ? cache_exec(v->translator, f->near) : NULL;
 }
 
@@ -370,6 +421,14 @@ static const uint8_t *plain(struct vcpu *v, struct region *r, const struct site 
 	return cache_exec(x, copy->block->near);
 }
 
+/* Does it access a part of its operand only? */
+static bool is_masked(const struct region *r, unsigned k)
+{
+	const struct insn *i = &r->insn[k];
+
+	return i->flags & INSN_EVEX && i->evex & EVEX_OPMASK;
+}
+
 /* Does the TLB let all bytes that the site checks be accessed? */
 static bool passes(const struct vcpu *v, const struct site *site)
 {
@@ -386,7 +445,7 @@ static const uint8_t *access_memory(struct vcpu *v, struct region *r, const stru
 	uint8_t *p;
 
 	set_instruction(v, r, site->insn);
-	if (!is_misaligned(r, site->insn, lin)) {
+	if (!is_misaligned(r, site->insn, lin) && (!is_masked(r, site->insn) || passes(v, site))) {
 		p = mmu_ptr_slow(v, lin, site->lead_size,
 				 site->flags & SITE_LEAD_WRITE ? MMU_RW : MMU_R);
 		if (p && (!grouped || passes(v, site))) {
@@ -501,11 +560,19 @@ const uint8_t *runtime_event(struct vcpu *v, const struct site *site)
 
 /* -- signals -- */
 
-static struct sigaction old_fpe, old_segv, old_bus;
+static const int signals[] = {SIGFPE, SIGSEGV, SIGBUS, SIGILL};
+enum { N_SIGNALS = sizeof(signals) / sizeof(signals[0]) };
+
+static struct sigaction old_actions[N_SIGNALS];
 
 static struct sigaction *old_action(int sig)
 {
-	return sig == SIGFPE ? &old_fpe : sig == SIGSEGV ? &old_segv : &old_bus;
+	unsigned k = 0;
+
+	while (signals[k] != sig) {
+		k++;
+	}
+	return &old_actions[k];
 }
 
 static void pass_on(int sig, siginfo_t *info, void *uc)
@@ -557,9 +624,8 @@ static void init_signals(void)
 {
 	struct sigaction sa = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK};
 
-	if (sigaction(SIGFPE, &sa, &old_fpe) || sigaction(SIGSEGV, &sa, &old_segv) ||
-	    sigaction(SIGBUS, &sa, &old_bus)) {
-		init_result = -errno;
+	for (unsigned k = 0; k < N_SIGNALS && !init_result; k++) {
+		init_result = sigaction(signals[k], &sa, &old_actions[k]) ? -errno : 0;
 	}
 }
 

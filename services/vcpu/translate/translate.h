@@ -8,6 +8,7 @@
 
 #include "engine.h"
 #include "execute/execute.h"
+#include "execute/xstate.h"
 
 enum {
 	REGION_INSNS = 256,
@@ -28,8 +29,20 @@ enum {
 	KEY_X87 = 1 << 10, /* x87 and MMX instructions raise neither #NM nor #MF */
 	KEY_SSE = 1 << 11,
 	KEY_AVX = 1 << 12,
-	KEY_SMAP = 1 << 13, /* EFLAGS.AC of supervisor code decides KEY_AC */
+	KEY_SMAP = 1 << 13,   /* EFLAGS.AC of supervisor code decides KEY_AC */
+	KEY_AVX512 = 1 << 14, /* ... and the guest uses it: vcpu.zmm_used */
 };
+
+/* Which vector registers an event stores: those that hold guest state. */
+enum event_vectors { EVENT_XMM, EVENT_YMM, EVENT_ZMM };
+
+static inline enum event_vectors event_vectors(const struct vcpu *v)
+{
+	if ((v->xcr0 & XCR0_ZMM_STATE) == XCR0_ZMM_STATE && v->zmm_used) {
+		return EVENT_ZMM;
+	}
+	return v->xcr0 & XCR0_AVX ? EVENT_YMM : EVENT_XMM;
+}
 
 /* Guest flags as a set of FL_*; all six. */
 typedef uint16_t flag_set;
@@ -182,12 +195,12 @@ struct translator {
 	struct page_map *maps[MAP_HASH];
 	struct code_pages *pages[MAP_HASH];
 	uint32_t n_maps;
-	uint32_t keys[KEYS]; /* contexts of vcpu.jumps, 0: free; with bit 31 set */
-	bool flush;	     /* everything is to be dropped when no region runs */
-	uint32_t n_flushes;  /* how often it was */
-	bool one_cpu;	     /* LOCK is not needed */
-	uint16_t hot;	     /* traces that began so often are translated; 0: all. Tests set it */
-	bool avx;
+	uint32_t keys[KEYS];   /* contexts of vcpu.jumps, 0: free; with bit 31 set */
+	bool flush;	       /* everything is to be dropped when no region runs */
+	uint32_t n_flushes;    /* how often it was */
+	bool one_cpu;	       /* LOCK is not needed */
+	uint16_t hot;	       /* traces that began so often are translated; 0: all. Tests set it */
+	bool avx, avx512;      /* events may have to store YMM, ZMM */
 	struct chaos *chaos;   /* chaos.h */
 	struct verify *verify; /* lock-step with the interpreter is on: verify.h */
 	struct site fault;     /* of a signal */

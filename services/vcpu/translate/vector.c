@@ -48,7 +48,9 @@ static void simd(struct generate *g, unsigned k)
 			.w = i->flags & INSN_REX_W,
 			.vex = i->flags & INSN_VEX,
 			.vex_l = i->flags & INSN_VEX_L,
-			.vvvv = i->vvvv};
+			.vvvv = i->vvvv,
+			.evex = i->flags & INSN_EVEX,
+			.evex2 = i->evex};
 	uint64_t imm = immediate(g, i);
 	struct simd_operands o;
 	unsigned reg = i->reg;

@@ -268,7 +268,7 @@ static bool run_block(struct vcpu *v, const uint8_t *code)
 	allow_stores(v, true);
 	y->stores = &y->by_block;
 	if (!setjmp(v->unwind)) {
-		v->event_avx = v->xcr0 & 4;
+		v->event_vectors = event_vectors(v);
 		v->event_flags = v->aflags;
 		v->translator->enter(v, code);
 		raised = false;
@@ -345,6 +345,11 @@ static void compare_registers(struct verify *y, const struct vcpu *a, const stru
 	for (unsigned k = 0; k < 16; k++) {
 		compare_bytes(y, "xmm", k, a->fx.xmm[k], b->fx.xmm[k], 16);
 		compare_bytes(y, "ymmh", k, a->ymmh[k], b->ymmh[k], 16);
+		compare_bytes(y, "zmmh", k, a->zmmh[k], b->zmmh[k], 32);
+		compare_bytes(y, "zmm16+", k, a->zmm16[k], b->zmm16[k], 64);
+	}
+	for (unsigned k = 0; k < 8; k++) {
+		compare(y, "k", k, a->opmask[k], b->opmask[k]);
 	}
 }
 
