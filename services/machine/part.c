@@ -126,6 +126,7 @@ static size_t pack_init(const struct part *p, bool restarted, char **names, unsi
 		init.hypervisor = m->settings->cpu->hypervisor;
 		init.verify = m->settings->cpu->verify;
 		init.chaos = m->settings->cpu->chaos;
+		init.avx512 = m->settings->cpu->avx512;
 		init.ram_size = m->settings->memory;
 		init.ram_low_len = m->ram_low_len;
 		init.rom_len = m->rom_len;

@@ -3,11 +3,21 @@
 #include <errno.h>
 #include <string.h>
 
+#include "execute/xstate.h"
 #include "exits/debug.h"
 #include "mobo/v1/debug.pb-c.h"
 #include "mobo/v1/machine.pb-c.h"
 
-enum { XSAVE_LEN = 832, XSAVE_HEADER = 512, MSR_KERNEL_GS_BASE = 0xc0000102 };
+enum { XSAVE_HEADER = 512, MSR_KERNEL_GS_BASE = 0xc0000102 };
+
+/* Bytes of an XSAVE area in the standard form: as far as its header says. */
+static unsigned area_len(const struct kvm_xsave *x)
+{
+	uint64_t components;
+
+	memcpy(&components, (const uint8_t *)x->region + XSAVE_HEADER, sizeof(components));
+	return xstate_len(components, false);
+}
 
 void cpu_look(struct vcpu *v, void *arg)
 {
@@ -100,7 +110,7 @@ static void reply_regs(struct mobo_request *r, struct cpu_look *l)
 	reply.xcr0 = l->state.xcrs.nr_xcrs ? l->state.xcrs.xcrs[0].value : 0;
 	reply.kernel_gs_base = l->kernel_gs_base;
 	reply.xsave.data = (uint8_t *)l->state.xsave.region;
-	reply.xsave.len = XSAVE_LEN;
+	reply.xsave.len = area_len(&l->state.xsave);
 	mobo_reply(r, &reply.base);
 }
 
@@ -161,7 +171,7 @@ static void change_regs(struct vcpu *v, void *arg)
 	s.sregs.fs.base = m->fs_base;
 	s.sregs.gs.base = m->gs_base;
 	memcpy(&had, (uint8_t *)s.xsave.region + XSAVE_HEADER, sizeof(had));
-	memcpy(s.xsave.region, m->xsave.data, MOBO_MIN(m->xsave.len, (size_t)XSAVE_LEN));
+	memcpy(s.xsave.region, m->xsave.data, MOBO_MIN(m->xsave.len, area_len(&s.xsave)));
 	memcpy((uint8_t *)s.xsave.region + XSAVE_HEADER, &had, sizeof(had));
 	c->rc = ops->set_state(v, &s);
 }

@@ -12,6 +12,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "execute/cpuid.h"
 #include "exits/engines.h"
 #include "exits/service.h"
 #include "mobo/log.h"
@@ -95,6 +96,7 @@ static int make_board(struct service *s, const struct init *in, struct mobo_erro
 	}
 	opt.verify = in->msg->verify;
 	opt.chaos = in->msg->chaos;
+	cpuid_offer_avx512(in->msg->avx512);
 	opt.paravirt = strcmp(in->msg->hypervisor, "none") != 0;
 	opt.page = map(in, "page", sizeof(*opt.page), true, &size, err);
 	opt.ram.base = map(in, "ram", in->msg->ram_size, true, &size, err);
