@@ -37,6 +37,7 @@ static char kind_of(ZydisRegister reg)
 	case ZYDIS_REGCLASS_XMM:
 	case ZYDIS_REGCLASS_YMM: return 'x';
 	case ZYDIS_REGCLASS_MMX: return 'm';
+	case ZYDIS_REGCLASS_MASK: return 'k';
 	case ZYDIS_REGCLASS_GPR32:
 	case ZYDIS_REGCLASS_GPR64: return 'g';
 	default: return '?';
@@ -94,6 +95,9 @@ static bool is_simd(const ZydisDecodedInstruction *z)
 	case ZYDIS_ISA_SET_VAES: return cpuid_has(FEAT_VAES);
 	case ZYDIS_ISA_SET_VPCLMULQDQ: return cpuid_has(FEAT_VPCLMULQDQ);
 	case ZYDIS_ISA_SET_AES: return cpuid_has(FEAT_AES);
+	case ZYDIS_ISA_SET_AVX512F_KOP:
+	case ZYDIS_ISA_SET_AVX512BW_KOP:
+	case ZYDIS_ISA_SET_AVX512DQ_KOP: return cpuid_has(FEAT_AVX512);
 	case ZYDIS_ISA_SET_GFNI: return cpuid_has(FEAT_GFNI);
 	case ZYDIS_ISA_SET_PCLMULQDQ: return cpuid_has(FEAT_PCLMULQDQ);
 	case ZYDIS_ISA_SET_SHA: return cpuid_has(FEAT_SHA);

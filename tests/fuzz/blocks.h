@@ -71,6 +71,7 @@ struct bl_state {
 	uint64_t fs_base, gs_base;
 	uint8_t fx[FZ_FX_LEN];
 	uint8_t ymmh[FZ_YMMH_LEN];
+	struct fz_zmm zmm;
 };
 
 struct bl_program {

@@ -21,7 +21,9 @@ struct bl_code {
 	uint8_t prefix, map, op;
 	bool lock, w, vex, vex_l;
 	uint8_t vvvv;
-	bool byte; /* operands are byte registers */
+	bool evex;     /* vector registers up to 31 */
+	uint8_t evex2; /* z, L'L, b and aaa */
+	bool byte;     /* operands are byte registers */
 	uint8_t imm_len;
 	uint64_t imm;
 };

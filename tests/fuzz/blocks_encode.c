@@ -104,10 +104,11 @@ struct bl_operand bl_source(struct bl_gen *g, unsigned percent_memory)
 	return fz_chance(&g->r, percent_memory) ? bl_memory(g, 8) : bl_register(bl_any(g));
 }
 
-static void put_modrm(struct bl_item *i, unsigned reg, const struct bl_operand *o)
+/* `scaled`: an 8-bit displacement would count in operands. */
+static void put_modrm(struct bl_item *i, unsigned reg, const struct bl_operand *o, bool scaled)
 {
 	unsigned r = (reg & 7) << 3;
-	bool disp8 = (int32_t)o->disp == (int8_t)o->disp;
+	bool disp8 = (int32_t)o->disp == (int8_t)o->disp && !scaled;
 
 	if (!o->mem) {
 		bl_put8(i, 0xc0 | r | (o->reg & 7));
@@ -133,16 +134,24 @@ static void put_modrm(struct bl_item *i, unsigned reg, const struct bl_operand *
 	}
 }
 
+static unsigned vex_pp(const struct bl_code *c)
+{
+	return c->prefix == PFX_66 ? 1 : c->prefix == PFX_F3 ? 2 : c->prefix == PFX_F2 ? 3 : 0;
+}
+
+static void put_evex(struct bl_item *i, const struct bl_code *c, unsigned rxb, unsigned reg)
+{
+	bl_put8(i, 0x62);
+	bl_put8(i, (~rxb & 7) << 5 | (reg & 16 ? 0 : 0x10) | c->map);
+	bl_put8(i, c->w << 7 | (~c->vvvv & 15) << 3 | 4 | vex_pp(c));
+	bl_put8(i, c->evex2 | (c->vvvv & 16 ? 0 : 8));
+}
+
 static void put_vex(struct bl_item *i, const struct bl_code *c, unsigned rxb)
 {
-	unsigned pp = c->prefix == PFX_66   ? 1
-		      : c->prefix == PFX_F3 ? 2
-		      : c->prefix == PFX_F2 ? 3
-					    : 0;
-
 	bl_put8(i, 0xc4);
 	bl_put8(i, (~rxb & 7) << 5 | c->map);
-	bl_put8(i, c->w << 7 | (~c->vvvv & 15) << 3 | c->vex_l << 2 | pp);
+	bl_put8(i, c->w << 7 | (~c->vvvv & 15) << 3 | c->vex_l << 2 | vex_pp(c));
 }
 
 /* Is SPL..DIL meant? AH..BH of a register that must not change are not. */
@@ -156,8 +165,8 @@ struct bl_item *bl_put(struct bl_gen *g, const char *name, struct bl_code c, uns
 		       struct bl_operand o)
 {
 	struct bl_item *i = bl_add(g, name);
-	unsigned b = o.reg != REG_NONE ? o.reg >> 3 & 1 : 0;
-	unsigned x = o.mem && o.index != REG_NONE ? o.index >> 3 & 1 : 0;
+	unsigned b = !o.mem || o.reg != REG_NONE ? o.reg >> 3 & 1 : 0;
+	unsigned x = !o.mem ? c.evex && o.reg & 16 : o.index != REG_NONE ? o.index >> 3 & 1 : 0;
 	unsigned rxb = (reg >> 3 & 1) << 2 | x << 1 | b, rex = c.w << 3 | rxb;
 
 	if (!i) {
@@ -166,7 +175,9 @@ struct bl_item *bl_put(struct bl_gen *g, const char *name, struct bl_code c, uns
 	if (o.seg) {
 		bl_put8(i, o.seg);
 	}
-	if (c.vex) {
+	if (c.evex) {
+		put_evex(i, &c, rxb, reg);
+	} else if (c.vex) {
 		put_vex(i, &c, rxb);
 	} else {
 		if (c.lock) {
@@ -186,7 +197,7 @@ struct bl_item *bl_put(struct bl_gen *g, const char *name, struct bl_code c, uns
 		}
 	}
 	bl_put8(i, c.op);
-	put_modrm(i, reg, &o);
+	put_modrm(i, reg, &o, c.evex);
 	if (c.imm_len) {
 		i->patch_at = i->len;
 		bl_bytes(i, c.imm_len, (const char *)&c.imm);

@@ -7,6 +7,7 @@
 
 #include "blocks_code.h"
 #include "cpu.h"
+#include "execute/cpuid.h"
 
 struct bl_item *bl_add(struct bl_gen *g, const char *name)
 {
@@ -356,6 +357,14 @@ static void make_state(struct bl_gen *g, struct bl_state *s)
 	memset(s->ymmh, 0, sizeof(s->ymmh));
 	if (fz_chance(&g->r, 85)) {
 		fz_fill(&g->r, s->ymmh, sizeof(s->ymmh));
+	}
+	memset(&s->zmm, 0, sizeof(s->zmm));
+	if (cpuid_has(FEAT_AVX512) && fz_chance(&g->r, 70)) {
+		fz_fill(&g->r, s->zmm.zmmh[0], sizeof(s->zmm.zmmh));
+		fz_fill(&g->r, s->zmm.zmm16[0], sizeof(s->zmm.zmm16));
+		for (unsigned k = 0; k < 8; k++) {
+			s->zmm.opmask[k] = fz_integer(&g->r);
+		}
 	}
 }
 

@@ -13,6 +13,7 @@
 #include "engine.h"
 #include "execute/cpuid.h"
 #include "execute/execute.h"
+#include "execute/fpu_state.h"
 #include "execute/simd.h"
 #include "execute/trace.h"
 #include "fake_board.h"
@@ -275,6 +276,10 @@ void bl_guest_start(struct bl_guest *g, const struct bl_program *p, unsigned run
 	v->seg[SEG_GS].base = s->gs_base;
 	memcpy(&v->fx, s->fx, FZ_FX_LEN);
 	memcpy(v->ymmh, s->ymmh, FZ_YMMH_LEN);
+	memcpy(v->zmmh, s->zmm.zmmh, sizeof(v->zmmh));
+	memcpy(v->zmm16, s->zmm.zmm16, sizeof(v->zmm16));
+	memcpy(v->opmask, s->zmm.opmask, sizeof(v->opmask));
+	v->zmm_used = fpu_zmm_in_use(v);
 	v->fx.mxcsr_mask = MXCSR_VALID;
 	v->shutdown = v->halted = false;
 	v->delivering = -1;
@@ -449,6 +454,11 @@ static bool vectors_differ(const struct vcpu *a, const struct vcpu *b, FILE *f)
 	for (unsigned k = 0; k < 16; k++) {
 		bad |= differ_bytes(f, "xmm", k, a->fx.xmm[k], b->fx.xmm[k], 16);
 		bad |= differ_bytes(f, "ymmh", k, a->ymmh[k], b->ymmh[k], 16);
+		bad |= differ_bytes(f, "zmmh", k, a->zmmh[k], b->zmmh[k], 32);
+		bad |= differ_bytes(f, "zmm16+", k, a->zmm16[k], b->zmm16[k], 64);
+	}
+	for (unsigned k = 0; k < 8; k++) {
+		bad |= differ64(f, "k", k, a->opmask[k], b->opmask[k]);
 	}
 	return bad;
 }

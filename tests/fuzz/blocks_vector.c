@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* x87, vector and system instructions of the blocks fuzzer. */
 #include "blocks_code.h"
+#include "execute/cpuid.h"
 
 void bl_x87(struct bl_gen *g)
 {
@@ -79,6 +80,122 @@ static const struct {
 	{PFX_66, MAP_0F, 0x16, THREE | MEM | SCALAR},
 };
 
+enum { W = 64, OPMASK_REG = 128, UNMASKED = 256, BROADCAST = 512 };
+
+static const struct {
+	uint8_t prefix, map, op;
+	uint16_t flags;
+} evex[] = {
+	{PFX_NONE, MAP_0F, 0x10, 0},
+	{PFX_66, MAP_0F, 0x11, W},
+	{PFX_F2, MAP_0F, 0x6f, 0},
+	{PFX_F2, MAP_0F, 0x7f, W},
+	{PFX_F3, MAP_0F, 0x6f, W},
+	{PFX_F3, MAP_0F, 0x7f, 0},
+	{PFX_66, MAP_0F, 0x6f, 0},
+	{PFX_66, MAP_0F, 0x7f, W},
+	{PFX_NONE, MAP_0F, 0x58, THREE | BROADCAST},
+	{PFX_66, MAP_0F, 0x59, THREE | BROADCAST | W},
+	{PFX_66, MAP_0F, 0xef, THREE | BROADCAST},
+	{PFX_66, MAP_0F, 0xfc, THREE},
+	{PFX_66, MAP_0F, 0x60, THREE},
+	{PFX_66, MAP_0F, 0x74, THREE | OPMASK_REG},
+	{PFX_66, MAP_0F, 0x76, THREE | OPMASK_REG | BROADCAST},
+	{PFX_NONE, MAP_0F, 0xc2, THREE | OPMASK_REG | BROADCAST | IMM},
+	{PFX_66, MAP_0F38, 0x26, THREE | OPMASK_REG},
+	{PFX_66, MAP_0F38, 0x31, 0},
+	{PFX_66, MAP_0F38, 0x36, THREE | BROADCAST},
+	{PFX_66, MAP_0F38, 0x64, THREE | BROADCAST | W},
+	{PFX_66, MAP_0F38, 0x88, 0},
+	{PFX_66, MAP_0F38, 0x8b, W},
+	{PFX_F3, MAP_0F38, 0x31, 0},
+	{PFX_F3, MAP_0F38, 0x35, 0},
+	{PFX_66, MAP_0F3A, 0x25, THREE | BROADCAST | IMM},
+	{PFX_66, MAP_0F3A, 0x03, THREE | BROADCAST | IMM | W},
+	{PFX_66, MAP_0F3A, 0x3f, THREE | OPMASK_REG | IMM | W},
+	{PFX_66, MAP_0F38, 0x7c, GPR_RM | W},
+	{PFX_66, MAP_0F, 0x6e, GPR_RM | UNMASKED},
+	{PFX_F3, MAP_0F, 0x2d, GPR_REG | UNMASKED},
+};
+
+static void bl_evex(struct bl_gen *g)
+{
+	unsigned k = fz_below(&g->r, sizeof(evex) / sizeof(evex[0])), fl = evex[k].flags;
+	struct bl_code c = {.prefix = evex[k].prefix,
+			    .map = evex[k].map,
+			    .op = evex[k].op,
+			    .w = fl & W,
+			    .evex = true,
+			    .imm_len = fl & IMM ? 1 : 0,
+			    .imm = fz_next(&g->r)};
+	unsigned n = g->is_64 ? 32 : 8;
+	unsigned reg = fl & GPR_REG	 ? bl_pick(g)
+		       : fl & OPMASK_REG ? fz_below(&g->r, 8)
+					 : fz_below(&g->r, n);
+	struct bl_operand o = fl & GPR_RM	     ? bl_register(bl_any(g))
+			      : fz_chance(&g->r, 60) ? bl_memory(g, 64)
+						     : bl_register(fz_below(&g->r, n));
+
+	c.w = c.w && (g->is_64 || !(fl & GPR_RM));
+	c.vvvv = (uint8_t)(fl & THREE ? fz_below(&g->r, n) : 0);
+	if (!(fl & UNMASKED)) {
+		c.evex2 = (uint8_t)(fz_below(&g->r, 3) << 5 | fz_below(&g->r, 8));
+		c.evex2 |= fl & BROADCAST && o.mem && fz_chance(&g->r, 30) ? 0x10 : 0;
+		c.evex2 |= fz_chance(&g->r, 15) ? 0x80 : 0; /* #UD now and then */
+	}
+	bl_put(g, "evex", c, reg, o);
+}
+
+/* KMOVQ, KMOVD of general registers and memory, and what is done with opmasks. */
+static void bl_opmask(struct bl_gen *g)
+{
+	static const uint8_t three[] = {0x41, 0x42, 0x45, 0x46, 0x47, 0x4a, 0x4b};
+	struct bl_code c = {.vex = true, .map = MAP_0F, .w = fz_chance(&g->r, 50)};
+	unsigned reg = fz_below(&g->r, 8);
+	struct bl_operand o = bl_register(fz_below(&g->r, 8));
+
+	switch (fz_below(&g->r, 6)) {
+	case 0:
+		c.op = 0x92;
+		c.prefix = PFX_F2;
+		c.w = c.w && g->is_64;
+		o = bl_register(bl_any(g));
+		break;
+	case 1:
+		c.op = 0x93;
+		c.prefix = PFX_F2;
+		c.w = c.w && g->is_64;
+		reg = bl_pick(g);
+		break;
+	case 2:
+		c.op = 0x90 + (uint8_t)fz_below(&g->r, 2);
+		o = bl_memory(g, 8);
+		break;
+	case 3: c.op = 0x98 + (uint8_t)fz_below(&g->r, 2); break;
+	case 4:
+		c.map = MAP_0F3A;
+		c.prefix = PFX_66;
+		c.op = 0x30 + (uint8_t)fz_below(&g->r, 4);
+		c.imm_len = 1;
+		c.imm = fz_below(&g->r, 64);
+		break;
+	default:
+		c.op = three[fz_below(&g->r, sizeof(three))];
+		c.vex_l = true;
+		c.vvvv = (uint8_t)fz_below(&g->r, 8);
+	}
+	bl_put(g, "opmask", c, reg, o);
+}
+
+static void bl_avx512(struct bl_gen *g)
+{
+	if (fz_chance(&g->r, 75)) {
+		bl_evex(g);
+	} else {
+		bl_opmask(g);
+	}
+}
+
 void bl_vector(struct bl_gen *g)
 {
 	unsigned k = fz_below(&g->r, sizeof(vectors) / sizeof(vectors[0])), fl = vectors[k].flags;
@@ -91,6 +208,10 @@ void bl_vector(struct bl_gen *g)
 	unsigned reg = fl & GPR_REG ? bl_pick(g) : bl_any(g);
 	struct bl_operand o;
 
+	if (cpuid_has(FEAT_AVX512) && fz_chance(&g->r, 50)) {
+		bl_avx512(g);
+		return;
+	}
 	if (fl & GPR_RM) {
 		o = bl_target(g, 30);
 		c.w = g->is_64 && fz_chance(&g->r, 50);

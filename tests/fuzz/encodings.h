@@ -21,6 +21,7 @@
 #define FZ_CODE 0x10000000u
 #define FZ_DATA 0x20000000u
 #define FZ_CTX	0x35a70000u /* far from what sums of corner values give */
+#define FZ_ZMM	0x35a80000u /* native: struct fz_zmm twice, what goes in and what comes out */
 #define FZ_LOW	0x35b60000u /* native: bridges between 32- and 64-bit code; guest: landing */
 
 enum {
@@ -41,6 +42,13 @@ enum {
 	FZ_SS = 0x2b, /* Linux's selectors */
 };
 
+/* What AVX-512 adds; zeros where the host has none. Offsets are known to assembly. */
+struct fz_zmm {
+	uint8_t zmmh[16][32];  /* 0: upper halves of ZMM0..15 */
+	uint8_t zmm16[16][64]; /* 512 */
+	uint64_t opmask[8];    /* 1536 */
+};
+
 struct fz_regs {
 	uint64_t gpr[16];
 	uint64_t rip, rflags;
@@ -48,6 +56,7 @@ struct fz_regs {
 	uint16_t seg[6]; /* enum seg; CS counts in results only */
 	uint8_t fx[FZ_FX_LEN] __attribute__((aligned(16)));
 	uint8_t ymmh[FZ_YMMH_LEN];
+	struct fz_zmm zmm;
 };
 
 struct fz_case {
@@ -98,7 +107,8 @@ struct fz_ctx {
 	uint32_t mxcsr;			   /* 392 */
 	uint32_t avx;			   /* 396: the host has it */
 	uint32_t upper;			   /* 400: some upper half is not 0 */
-	uint8_t rsvd1[108];
+	uint32_t avx512;		   /* 404: the host has it */
+	uint8_t rsvd1[104];
 	uint8_t fx[FZ_FX_LEN];	       /* 512 */
 	uint8_t out_fx[FZ_FX_LEN];     /* 1024 */
 	uint8_t ymmh[FZ_YMMH_LEN];     /* 1536 */

@@ -9,6 +9,7 @@
 
 #include "encodings.h"
 #include "encodings_gen.h"
+#include "decode/evex.h"
 #include "decode/vex.h"
 #include "execute/cpuid.h"
 
@@ -24,7 +25,7 @@ struct exclusion {
 
 /* clang-format off */
 static const struct exclusion exclusions[] = {
-	{ MAP_1, 0x62, 0x62, 0xff, FORM_REG, PFX_ANY, "EVEX prefix: not in the processor model" },
+	{ MAP_1, 0x62, 0x62, 0xff, FORM_REG, PFX_ANY, "EVEX prefix that is none" },
 	{ MAP_1, 0x8f, 0x8f, 0xfe, FORM_ANY, PFX_ANY, "XOP prefix: not in the processor model" },
 	{ MAP_1, 0xf1, 0xf1, 0xff, FORM_ANY, PFX_ANY, "ICEBP: the host's kernel takes the trap" },
 	{ MAP_0F, 0x00, 0x00, 0x03, FORM_ANY, PFX_ANY, "SLDT, STR: the host's kernel emulates UMIP" },
@@ -78,8 +79,11 @@ static bool is_opmask(const struct insn *i)
 const char *fz_excluded(const struct insn *i, uint32_t mode)
 {
 	if (i->flags & INSN_VEX) {
-		if (is_opmask(i)) {
+		if ((is_opmask(i) || i->flags & INSN_EVEX) && !cpuid_has(FEAT_AVX512)) {
 			return "AVX-512: not in the model";
+		}
+		if (i->flags & INSN_EVEX) {
+			return NULL;
 		}
 		if (i->map == MAP_0F3A && i->opcode <= 0x01 && !(i->flags & INSN_REX_W)) {
 			return "VPERMQ, VPERMPD: AMD's processors ignore W";
@@ -236,21 +240,50 @@ static void fill_registers(struct maker *m)
 	if (cpuid_has(FEAT_AVX) && fz_chance(&m->r, 85)) {
 		fz_fill(&m->r, in->ymmh, sizeof(in->ymmh));
 	}
+	memset(&in->zmm, 0, sizeof(in->zmm));
+	if (cpuid_has(FEAT_AVX512) && fz_chance(&m->r, 80)) {
+		fz_fill(&m->r, in->zmm.zmmh[0], sizeof(in->zmm.zmmh));
+		if (m->mode == 64) {
+			fz_fill(&m->r, in->zmm.zmm16[0], sizeof(in->zmm.zmm16));
+		}
+		for (unsigned k = 0; k < 8; k++) {
+			in->zmm.opmask[k] = fz_integer(&m->r);
+		}
+	}
+}
+
+/* Byte `at` of a vector register of the case. */
+static uint8_t *vector_byte(struct fz_regs *in, unsigned n, unsigned at)
+{
+	if (n >= 16) {
+		return &in->zmm.zmm16[n - 16][at];
+	}
+	if (at >= 32) {
+		return &in->zmm.zmmh[n][at - 32];
+	}
+	return at >= 16 ? &in->ymmh[16 * n + at - 16] : &in->fx[160 + 16 * n + at];
 }
 
 /* Elements of a gather's index near enough to the operand's address, most of them. */
 static void aim_gather(struct maker *m)
 {
-	uint8_t *low = m->c->in.fx + 160 + 16 * m->i.imm2, *high = m->c->in.ymmh + 16 * m->i.imm2;
+	unsigned size = m->i.opcode & 1 ? 8 : 4, len = m->i.flags & INSN_EVEX ? 64 : 32;
 
-	for (unsigned k = 0; k < 8; k++) {
+	for (unsigned at = 0; at < len; at += size) {
 		int64_t val = (int64_t)fz_below(&m->r, 400) - (fz_chance(&m->r, 20) ? 200 : 0);
-		unsigned size = m->i.opcode & 1 ? 8 : 4;
 
-		if (k * size < 32 && fz_chance(&m->r, 95)) {
-			memcpy((k * size < 16 ? low : high) + k * size % 16, &val, size);
+		if (fz_chance(&m->r, 95)) {
+			memcpy(vector_byte(&m->c->in, m->i.imm2, at), &val, size);
 		}
 	}
+}
+
+static bool is_vsib(const struct insn *i)
+{
+	if (i->flags & INSN_EVEX) {
+		return evex_row(i)->flags & EVEX_VSIB;
+	}
+	return i->flags & INSN_VEX && vex_row(i)->flags & VEX_VSIB;
 }
 
 /* Makes the memory operand land at m->target: by its base, its index or its displacement. */
@@ -552,7 +585,8 @@ bool fz_generate(struct fz_case *c, uint64_t seed, uint64_t id, uint32_t mode,
 	memset(&m.i, 0, sizeof(m.i));
 	m.i.base = m.i.index = REG_NONE;
 	m.decoded = insn_decode(&m.i, m.insn, FZ_MAX_INSN, decode_mode(mode)) == DECODE_OK;
-	if (is_evex(m.insn, mode) || filtered(filter, &m.i) || fz_excluded(&m.i, mode)) {
+	if ((is_evex(m.insn, mode) && !cpuid_has(FEAT_AVX512)) || filtered(filter, &m.i) ||
+	    fz_excluded(&m.i, mode)) {
 		return false;
 	}
 	if (is_xsave(&m.i) &&
@@ -571,7 +605,7 @@ bool fz_generate(struct fz_case *c, uint64_t seed, uint64_t id, uint32_t mode,
 	}
 	fill_registers(&m);
 	special_registers(&m);
-	if (m.decoded && m.i.flags & INSN_VEX && vex_row(&m.i)->flags & VEX_VSIB) {
+	if (m.decoded && is_vsib(&m.i)) {
 		aim_gather(&m);
 	}
 	if (m.decoded && m.i.flags & INSN_MODRM && m.i.mod != 3) {

@@ -119,6 +119,24 @@ static bool flags_differ(const struct fz_result *n, const struct fz_result *g, F
 	return differ64(f, "rflags", n->regs.rflags & ~ignore, g->regs.rflags & ~ignore);
 }
 
+/* Vector registers 0 to 31 and opmasks 0 to 7 beyond what every host has. */
+static bool zmm_differs(const struct fz_zmm *n, const struct fz_zmm *g, FILE *f)
+{
+	bool bad = false;
+
+	for (unsigned k = 0; k < 16; k++) {
+		bad |= differ_bytes(f, "zmmh", k, n->zmmh[k], g->zmmh[k], 32);
+	}
+	for (unsigned k = 0; k < 16; k++) {
+		bad |= differ_bytes(f, "zmm", 16 + k, n->zmm16[k], g->zmm16[k], 64);
+	}
+	for (unsigned k = 0; k < 8; k++) {
+		bad |= differ_bytes(f, "k", k, (const uint8_t *)&n->opmask[k],
+				    (const uint8_t *)&g->opmask[k], 8);
+	}
+	return bad;
+}
+
 bool fz_differs(const struct fz_result *n, const struct fz_result *g, FILE *f)
 {
 	bool bad = fault_differs(n, g, f);
@@ -137,6 +155,7 @@ bool fz_differs(const struct fz_result *n, const struct fz_result *g, FILE *f)
 	for (unsigned k = 0; k < 16; k++) {
 		bad |= differ_bytes(f, "ymmh", k, n->regs.ymmh + 16 * k, g->regs.ymmh + 16 * k, 16);
 	}
+	bad |= zmm_differs(&n->regs.zmm, &g->regs.zmm, f);
 	if (differ64(f, "memory", n->mem_hash, g->mem_hash)) {
 		bad = true;
 		if (f) {
@@ -171,6 +190,10 @@ static void print_input(FILE *f, const struct fz_case *c)
 		print_bytes(f, in->ymmh + 16 * k, 16);
 		print_bytes(f, in->fx + FX_XMM + 16 * k, 16);
 		fprintf(f, "\n");
+	}
+	for (unsigned k = 0; k < 8; k++) {
+		fprintf(f, "  k%u %016llx%s", k, (unsigned long long)in->zmm.opmask[k],
+			k % 4 == 3 ? "\n" : "");
 	}
 	fprintf(f, "  at %x, %u bytes: ", FZ_DATA + c->patch_off, c->patch_len);
 	for (unsigned k = 0; k < c->patch_len && k < 64; k++) {

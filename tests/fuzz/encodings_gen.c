@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "encodings_gen.h"
+#include "decode/evex.h"
 #include "decode/vex.h"
 #include "execute/cpuid.h"
 
@@ -133,6 +134,57 @@ static unsigned put_vex_vector(struct fz_rng *r, uint8_t *p, uint32_t mode)
 	return n;
 }
 
+/* An EVEX instruction that exists but, now and then, for its modifiers. */
+static void put_evex(struct fz_rng *r, uint8_t *p, uint32_t mode)
+{
+	unsigned map, pp, w, len, vvvv, reg = fz_below(r, 2);
+	const struct evex_row *row;
+	uint8_t op;
+
+	do {
+		map = fz_below(r, 3);
+		pp = fz_below(r, 4);
+		w = fz_below(r, 2);
+		op = (uint8_t)fz_next(r);
+		row = &evex_table[map][pp][op][w];
+	} while (!row->len);
+	if (fz_chance(r, 1)) {
+		w ^= 1;
+	}
+	reg = row->rm ? row->mem ? reg : 1 : 0;
+	do {
+		len = fz_below(r, 3);
+	} while (!(row->len >> len & 1) && !fz_chance(r, 5));
+	vvvv = row->vvvv && !(row->flags & EVEX_VVVV_REG && !reg) ? fz_below(r, 32) : 31;
+	p[0] = 0x62;
+	p[1] = (uint8_t)((mode == 64 ? fz_below(r, 16) << 4 : 0xf0) | (map + 1));
+	p[2] = (uint8_t)(w << 7 | (vvvv & 15) << 3 | 4 | pp);
+	p[3] = (uint8_t)(len << 5 | (mode == 64 ? vvvv >> 4 << 3 : 8));
+	if (row->reg == 'k' && fz_chance(r, 97)) {
+		p[1] |= 0x90; /* there are eight of them */
+	}
+	if (row->flags & EVEX_VSIB || (row->flags & EVEX_MASK && fz_chance(r, 65))) {
+		p[3] |= (uint8_t)(1 + fz_below(r, 7));
+		p[3] |= row->reg != 'k' && (reg || !(row->flags & EVEX_TO_RM)) &&
+					!(row->flags & EVEX_VSIB) && fz_chance(r, 35)
+				? 0x80
+				: 0;
+	}
+	if (row->flags & (reg ? EVEX_ROUND | EVEX_SAE : EVEX_BROADCAST) ? fz_chance(r, 35)
+									: fz_chance(r, 1)) {
+		p[3] |= 0x10;
+		p[3] |= reg ? (uint8_t)(fz_below(r, 4) << 5) : 0;
+	}
+	p[4] = op;
+	/* What processors make of the fifth bit of a general register is not told. */
+	p[1] |= row->reg == 'g' ? 0x10 : 0;
+	p[1] |= row->rm == 'g' && reg ? 0x40 : 0;
+	p[5] = reg ? p[5] | 0xc0 : p[5] & (p[5] >= 0xc0 ? 0x7f : 0xff);
+	if (row->flags & EVEX_VSIB) {
+		p[5] = (uint8_t)((p[5] & 0xf8) | 4);
+	}
+}
+
 void fz_put_instruction(struct fz_rng *r, uint8_t *p, uint32_t mode)
 {
 	unsigned n = 0, which = fz_below(r, 100);
@@ -142,6 +194,11 @@ void fz_put_instruction(struct fz_rng *r, uint8_t *p, uint32_t mode)
 	}
 	if (which < 6) {
 		n = put_vex(r, p);
+		return;
+	}
+	if (cpuid_has(FEAT_AVX512) && fz_chance(r, 40)) {
+		n = put_prefixes_vex(r, p);
+		put_evex(r, p + n, mode);
 		return;
 	}
 	if (cpuid_has(FEAT_AVX) && fz_chance(r, 35)) {

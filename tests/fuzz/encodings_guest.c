@@ -13,6 +13,7 @@
 #include "engine.h"
 #include "execute/cpuid.h"
 #include "execute/execute.h"
+#include "execute/fpu_state.h"
 #include "execute/simd.h"
 #include "fake_board.h"
 #include "translate/translate.h"
@@ -234,6 +235,10 @@ static void load_case(struct fz_guest *g, const struct fz_case *c, unsigned slot
 	v->seg[SEG_GS].base = v->seg_base[SEG_GS] = c->in.gs_base;
 	memcpy(&v->fx, c->in.fx, FZ_FX_LEN);
 	memcpy(v->ymmh, c->in.ymmh, FZ_YMMH_LEN);
+	memcpy(v->zmmh, c->in.zmm.zmmh, sizeof(v->zmmh));
+	memcpy(v->zmm16, c->in.zmm.zmm16, sizeof(v->zmm16));
+	memcpy(v->opmask, c->in.zmm.opmask, sizeof(v->opmask));
+	v->zmm_used = fpu_zmm_in_use(v) || (cpuid_has(FEAT_AVX512) && c->id & 1);
 	v->fx.mxcsr_mask = MXCSR_VALID;
 	memcpy(g->board.ram + PA_DATA + c->patch_off, c->patch, c->patch_len);
 }
@@ -254,6 +259,9 @@ static void store_result(struct fz_guest *g, struct fz_result *r)
 	r->regs.gs_base = v->seg[SEG_GS].base;
 	memcpy(r->regs.fx, &v->fx, FZ_FX_LEN);
 	memcpy(r->regs.ymmh, v->ymmh, FZ_YMMH_LEN);
+	memcpy(r->regs.zmm.zmmh, v->zmmh, sizeof(v->zmmh));
+	memcpy(r->regs.zmm.zmm16, v->zmm16, sizeof(v->zmm16));
+	memcpy(r->regs.zmm.opmask, v->opmask, sizeof(v->opmask));
 	if (v->rip - base >= 256 * HANDLER_LEN || SYSTEM + SYS_STACK_TOP - v->gpr[RSP] > 48) {
 		r->fault = true;
 		r->trap = 255; /* something of our own went wrong */

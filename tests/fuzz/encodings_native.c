@@ -4,6 +4,7 @@
  * Registers are loaded from fz_ctx at a fixed low address, the code is entered by a jump, and comes
  * back through a pad or a signal.
  */
+#include <cpuid.h>
 #include <errno.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
@@ -32,6 +33,7 @@ struct fz_native {
 };
 
 #define CTX ((struct fz_ctx *)(uintptr_t)FZ_CTX)
+#define ZMM ((struct fz_zmm *)(uintptr_t)FZ_ZMM)
 
 _Static_assert(offsetof(struct fz_ctx, rflags) == 128, "assembly below");
 _Static_assert(offsetof(struct fz_ctx, host_rsp) == 168, "assembly below");
@@ -45,7 +47,10 @@ _Static_assert(offsetof(struct fz_ctx, upper) == 400, "assembly below");
 _Static_assert(offsetof(struct fz_ctx, fx) == 512, "assembly below");
 _Static_assert(offsetof(struct fz_ctx, ymmh) == 1536, "assembly below");
 _Static_assert(offsetof(struct fz_ctx, out_ymmh) == 1792, "assembly below");
-_Static_assert(FZ_CTX == 0x35a70000, "assembly below");
+_Static_assert(offsetof(struct fz_ctx, avx512) == 404, "assembly below");
+_Static_assert(offsetof(struct fz_zmm, opmask) == 1536, "assembly below");
+_Static_assert(sizeof(struct fz_zmm) == 1600, "assembly below");
+_Static_assert(FZ_CTX == 0x35a70000 && FZ_ZMM == 0x35a80000, "assembly below");
 
 void fz_enter(void);
 void fz_landing(void);
@@ -57,12 +62,49 @@ void fz_signal_c(ucontext_t *uc);
  * register dump is the order of encoding: rax rcx rdx rbx rsp rbp rsi rdi r8..r15.
  */
 __asm__(".set CTX, 0x35a70000\n"
+	".set ZMM, 0x35a80000\n"
 	".macro upper_halves flag, insn\n"
 	"	cmpl $0, \\flag\n"
 	"	je 1f\n"
 	"	.set n, 0\n"
 	"	.irp reg, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15\n"
 	"	\\insn \\reg\n"
+	"	.set n, n + 1\n"
+	"	.endr\n"
+	"1:\n"
+	".endm\n"
+	".macro each_high flag, insn\n"
+	"	cmpl $0, \\flag\n"
+	"	je 1f\n"
+	"	.set n, 0\n"
+	"	.irp reg, 16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31\n"
+	"	\\insn \\reg\n"
+	"	.set n, n + 1\n"
+	"	.endr\n"
+	"1:\n"
+	".endm\n"
+	".macro load_zmmh reg\n"
+	"	vinsertf64x4 $1, ZMM+32*n, %zmm\\reg, %zmm\\reg\n"
+	".endm\n"
+	".macro store_zmmh reg\n"
+	"	vextractf64x4 $1, %zmm\\reg, ZMM+1600+32*n\n"
+	".endm\n"
+	".macro load_zmm reg\n"
+	"	vmovups ZMM+512+64*n, %zmm\\reg\n"
+	".endm\n"
+	".macro store_zmm reg\n"
+	"	vmovups %zmm\\reg, ZMM+1600+512+64*n\n"
+	".endm\n"
+	".macro opmasks load\n"
+	"	cmpl $0, CTX+404\n"
+	"	je 1f\n"
+	"	.set n, 0\n"
+	"	.irp reg, 0,1,2,3,4,5,6,7\n"
+	"	.if \\load\n"
+	"	kmovq ZMM+1536+8*n, %k\\reg\n"
+	"	.else\n"
+	"	kmovq %k\\reg, ZMM+1600+1536+8*n\n"
+	"	.endif\n"
 	"	.set n, n + 1\n"
 	"	.endr\n"
 	"1:\n"
@@ -84,6 +126,9 @@ __asm__(".set CTX, 0x35a70000\n"
 	"	vzeroupper\n" /* also says that they are not in use */
 	"1:\n"
 	"	upper_halves CTX+400, load_upper\n"
+	"	upper_halves CTX+404, load_zmmh\n"
+	"	each_high CTX+404, load_zmm\n"
+	"	opmasks 1\n"
 	"	mov CTX+368, %es\n"
 	"	mov CTX+374, %ds\n"
 	"	mov CTX+376, %fs\n"
@@ -106,6 +151,9 @@ __asm__(".set CTX, 0x35a70000\n"
 	"	pushq $0x202; popfq\n"
 	"	fxsave64 CTX+1024\n"
 	"	upper_halves CTX+396, store_upper\n"
+	"	upper_halves CTX+404, store_zmmh\n"
+	"	each_high CTX+404, store_zmm\n"
+	"	opmasks 0\n"
 	"fz_resume:\n"
 	"	rdfsbase %rax; mov %rax, CTX+336\n"
 	"	rdgsbase %rax; mov %rax, CTX+344\n"
@@ -144,6 +192,36 @@ static void copy_upper_halves(uint8_t *ymmh, const uint8_t *xsave)
 	}
 }
 
+/* Where the host's processor and kernel have AVX-512 state: asked before the sandbox closes. */
+static uint32_t zmm_offset[3]; /* components 5 to 7 */
+
+static void find_zmm(void)
+{
+	unsigned a, c, d;
+
+	for (unsigned k = 0; k < 3; k++) {
+		__cpuid_count(0xd, 5 + k, a, zmm_offset[k], c, d);
+	}
+}
+
+static void copy_zmm(struct fz_zmm *z, const uint8_t *xsave)
+{
+	void *const to[3] = {z->opmask, z->zmmh, z->zmm16};
+	const size_t len[3] = {sizeof(z->opmask), sizeof(z->zmmh), sizeof(z->zmm16)};
+	uint64_t xstate_bv;
+
+	memset(z, 0, sizeof(*z));
+	if (!CTX->avx512) {
+		return;
+	}
+	memcpy(&xstate_bv, xsave + 512, sizeof(xstate_bv));
+	for (unsigned k = 0; k < 3; k++) {
+		if (xstate_bv >> (5 + k) & 1) {
+			memcpy(to[k], xsave + zmm_offset[k], len[k]);
+		}
+	}
+}
+
 /* Notes a fault; the interrupted code is left for good. */
 void fz_signal_c(ucontext_t *uc)
 {
@@ -169,6 +247,7 @@ void fz_signal_c(ucontext_t *uc)
 	r->regs.seg[SEG_SS] = (uint16_t)(g[REG_CSGSFS] >> 48);
 	memcpy(r->regs.fx, uc->uc_mcontext.fpregs, FZ_FX_LEN);
 	copy_upper_halves(r->regs.ymmh, (const uint8_t *)uc->uc_mcontext.fpregs);
+	copy_zmm(&r->regs.zmm, (const uint8_t *)uc->uc_mcontext.fpregs);
 }
 
 static bool any_set(const uint8_t *p, unsigned len)
@@ -189,6 +268,7 @@ static void load_case(const struct fz_case *c, unsigned slot, bool far)
 	memcpy(CTX->fx, c->in.fx, FZ_FX_LEN);
 	memcpy(CTX->ymmh, c->in.ymmh, FZ_YMMH_LEN);
 	CTX->upper = any_set(c->in.ymmh, FZ_YMMH_LEN);
+	ZMM[0] = c->in.zmm;
 	memcpy((uint8_t *)(uintptr_t)FZ_DATA + c->patch_off, c->patch, c->patch_len);
 }
 
@@ -214,6 +294,7 @@ static void run_case(const struct fz_case *c, unsigned slot, bool far, struct fz
 		r->regs.rflags = CTX->out_rflags;
 		memcpy(r->regs.fx, CTX->out_fx, FZ_FX_LEN);
 		memcpy(r->regs.ymmh, CTX->out_ymmh, FZ_YMMH_LEN);
+		r->regs.zmm = ZMM[1];
 	}
 	r->regs.seg[SEG_CS] = 0;
 	r->ran = true;
@@ -330,7 +411,8 @@ _Noreturn static void child_main(struct fz_batch *b, uint32_t mode, uint32_t see
 	code_w = mmap(NULL, FZ_CODE_LEN, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	fz_pristine(pristine);
 	if (code_w == MAP_FAILED || !map_at(FZ_DATA, FZ_DATA_LEN, PROT_READ | PROT_WRITE) ||
-	    !map_at(FZ_CTX, 4096, PROT_READ | PROT_WRITE) || !map_bridges(mode)) {
+	    !map_at(FZ_CTX, 4096, PROT_READ | PROT_WRITE) ||
+	    !map_at(FZ_ZMM, 4096, PROT_READ | PROT_WRITE) || !map_bridges(mode)) {
 		_exit(2);
 	}
 	memcpy((void *)(uintptr_t)FZ_DATA, pristine, FZ_DATA_LEN);
@@ -339,6 +421,8 @@ _Noreturn static void child_main(struct fz_batch *b, uint32_t mode, uint32_t see
 	__asm__ volatile("rdfsbase %0" : "=r"(fs));
 	CTX->host_fs = fs;
 	CTX->avx = cpuid_has(FEAT_AVX);
+	CTX->avx512 = cpuid_has(FEAT_AVX512);
+	find_zmm();
 	if (sandbox()) {
 		_exit(3);
 	}
