@@ -184,6 +184,7 @@ enum vcpu_req {
 	REQ_RESET = 1 << 8,
 	REQ_STOP = 1 << 9,    /* leave the thread */
 	REQ_DEBUG = 1 << 10,  /* stopped for a debugger: see vcpu.debug */
+	REQ_NMI_2 = 1 << 11,  /* another NMI came before that of REQ_NMI was taken */
 	REQ_SINGLE = 1 << 30, /* the run loop's own: one instruction, one element of a REP */
 };
 

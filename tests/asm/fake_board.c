@@ -216,6 +216,12 @@ void board_clock_wall(struct vcpu *v, uint64_t gpa)
 	v->board->wall_gpa = gpa;
 }
 
+bool board_send_ipi(struct vcpu *v, uint64_t apic_id, uint32_t icr)
+{
+	v->board->last_icr = icr;
+	return apic_id < 2;
+}
+
 bool board_clock_pair(struct vcpu *v, uint64_t gpa)
 {
 	v->board->pair_gpa = gpa;

@@ -6,6 +6,7 @@
  */
 #include "execute/cpuid.h"
 #include "execute/debug.h"
+#include "execute/far.h"
 #include "execute/system.h"
 
 #include "system_rig.h"
@@ -303,6 +304,22 @@ static void an_nmi_does_not_come_right_behind_sti(void **state)
 	assert_int_equal(pushed_eip(), RIG_INSN + 1);
 }
 
+static void two_nmis_at_once_are_both_taken_and_more_at_iret_are_one(void **state)
+{
+	enter_protected(0);
+	rig.v->nmi_blocked = false;
+	vcpu_update_req_mask(rig.v);
+	vcpu_request(rig.v, REQ_NMI | REQ_NMI_2);
+	expect(RIG_CODE_RUN(&rig, 0x40), VEC_NMI);
+	assert_int_equal(rig.v->req & (REQ_NMI | REQ_NMI_2), REQ_NMI);
+	assert_true(rig.v->nmi_blocked);
+	vcpu_request(rig.v, REQ_NMI_2);
+	far_iret(rig.v, 4);
+	assert_int_equal(rig.v->req & (REQ_NMI | REQ_NMI_2), REQ_NMI);
+	expect(RIG_CODE_RUN(&rig, 0x40), VEC_NMI);
+	assert_int_equal(rig.v->req & (REQ_NMI | REQ_NMI_2), 0);
+}
+
 /* -- Virtual-8086 and protected-mode virtual interrupts -- */
 
 static void pvi_turns_cli_and_sti_to_vif(void **state)
@@ -504,7 +521,7 @@ static void hypervisor_leaves_are_kvms_where_shown(void **state)
 	assert_int_equal(r[0], 0x40000010);
 	assert_memory_equal(&r[1], "KVMKVMKVM\0\0\0", 12);
 	cpuid_query(rig.v, 0x40000001, 0, r);
-	assert_int_equal(r[0], 1 << 0 | 1 << 1 | 1 << 3 | 1 << 24);
+	assert_int_equal(r[0], 1 << 0 | 1 << 1 | 1 << 3 | 1 << 11 | 1 << 24);
 	assert_int_equal(r[1] | r[2] | r[3], 0);
 	cpuid_query(rig.v, 0x40000010, 0, r);
 	assert_int_equal(r[0], 1000000);
@@ -549,7 +566,7 @@ static void hypercalls_answer_as_kvm_does(void **state)
 	static const struct {
 		bool lng;
 		unsigned cpl;
-		uint64_t rax, rbx, rcx, expected;
+		uint64_t rax, rbx, rcx, expected, rdx, rsi;
 	} cases[] = {
 		{true, 0, 99, 0, 0, (uint64_t)-1000},
 		{false, 0, 99, 0, 0, (uint32_t)-1000},
@@ -560,6 +577,11 @@ static void hypercalls_answer_as_kvm_does(void **state)
 		{true, 0, 9, 1ull << 40, 0, (uint64_t)-14},
 		{false, 0, 9ull | 1ull << 32, 0x9000 | 1ull << 40, 1ull << 32, 0},
 		{true, 0, 9, 0x9000, 1, (uint64_t)-95},
+		{true, 0, 10, 7, 0, 2, 0, 0x400}, /* the fake board's CPUs are 0 and 1 */
+		{true, 0, 10, 3, 0, 1, 1, 0x40},
+		{true, 0, 10, 0xffffffff, 0, 0, 0xffffffff, 0x40},
+		{false, 0, 10, 1ull << 32 | 1, 0, 1, 1, 0x40},
+		{true, 0, 10, 1, 0, (uint64_t)-22, 0, 0x840},
 	};
 
 	for (unsigned i = 0; i < 2 * sizeof(cases) / sizeof(cases[0]); i++) {
@@ -571,7 +593,12 @@ static void hypercalls_answer_as_kvm_does(void **state)
 		rig.v->gpr[RAX] = cases[i / 2].rax;
 		rig.v->gpr[RBX] = cases[i / 2].rbx;
 		rig.v->gpr[RCX] = cases[i / 2].rcx;
+		rig.v->gpr[RDX] = cases[i / 2].rdx;
+		rig.v->gpr[RSI] = cases[i / 2].rsi;
 		expect(rig_run(&rig, code[i % 2], 3), -1);
+		if (cases[i / 2].rsi && cases[i / 2].expected == 1) {
+			assert_int_equal(rig.board.last_icr, cases[i / 2].rsi);
+		}
 		rax = rig.v->gpr[RAX];
 		rig.v->paravirt = false;
 		assert_int_equal(rax, cases[i / 2].expected);
@@ -610,6 +637,7 @@ int main(void)
 		cmocka_unit_test(mov_ss_holds_off_the_trap_of_its_own_step),
 		cmocka_unit_test(sti_lets_one_instruction_pass),
 		cmocka_unit_test(an_nmi_does_not_come_right_behind_sti),
+		cmocka_unit_test(two_nmis_at_once_are_both_taken_and_more_at_iret_are_one),
 		cmocka_unit_test(pvi_turns_cli_and_sti_to_vif),
 		cmocka_unit_test(popf_changes_if_and_iopl_by_privilege),
 		cmocka_unit_test(io_bitmap_decides_above_iopl),

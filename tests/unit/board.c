@@ -417,6 +417,27 @@ static void cr8_holds_interrupts_back(void **state)
 	assert_int_equal(board_cr8_read(cpu()), 4);
 }
 
+static void a_second_nmi_waits_beside_the_first(void **state)
+{
+	static const uint32_t want[] = {REQ_NMI, REQ_NMI | REQ_NMI_2, REQ_NMI | REQ_NMI_2};
+
+	for (unsigned i = 0; i < 3; i++) {
+		board_mmio_write(cpu(), 0xfee00300, 4, 0x4400); /* to APIC ID 0 */
+		assert_int_equal(cpu()->req & (REQ_NMI | REQ_NMI_2), want[i]);
+	}
+}
+
+static void hypercall_ipis_go_to_the_apic_ids_that_exist(void **state)
+{
+	board_mmio_write(cpu(), 0xfee000f0, 4, 0x1ff);
+	assert_true(board_send_ipi(cpu(), 0, 0x52));
+	assert_false(board_send_ipi(cpu(), 1, 0x53));
+	assert_false(board_send_ipi(cpu(), 0xff, 0x54)); /* not everybody */
+	assert_false(board_send_ipi(cpu(), 0xffffffff, 0x55));
+	assert_int_equal(board_irq_ack(cpu()), 0x52);
+	assert_int_equal(board_irq_ack(cpu()), -1);
+}
+
 static void relocated_apic_page_is_io(void **state)
 {
 	cpu_set_current(&rig.b->cpu[0]);
@@ -588,6 +609,8 @@ int main(void)
 		T(level_interrupt_through_the_io_apic_repeats_until_lowered),
 		T(pit_is_gsi_2),
 		T(cr8_holds_interrupts_back),
+		T(a_second_nmi_waits_beside_the_first),
+		T(hypercall_ipis_go_to_the_apic_ids_that_exist),
 		T(relocated_apic_page_is_io),
 		T(nmi_and_init_lines),
 		T(hpet_legacy_replaces_the_pit),

@@ -301,6 +301,9 @@ static void iret_protected(struct vcpu *v, unsigned opsize)
 
 void far_iret(struct vcpu *v, unsigned opsize)
 {
+	if (v->nmi_blocked) {
+		atomic_fetch_and(&v->req, ~(uint32_t)REQ_NMI_2); /* one was kept meanwhile */
+	}
 	v->nmi_blocked = false; /* even if IRET faults: SDM vol. 3, 6.7.1 */
 	if (v->mode & MODE_V86) {
 		iret_v86(v, opsize);

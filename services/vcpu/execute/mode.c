@@ -64,7 +64,7 @@ void vcpu_update_mode(struct vcpu *v)
 
 void vcpu_update_req_mask(struct vcpu *v)
 {
-	uint32_t mask = ~(uint32_t)(REQ_IRQ | REQ_NMI);
+	uint32_t mask = ~(uint32_t)(REQ_IRQ | REQ_NMI | REQ_NMI_2);
 
 	if ((v->rflags & FL_IF) && v->shadow == 0) {
 		mask |= REQ_IRQ;

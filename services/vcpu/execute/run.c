@@ -14,14 +14,23 @@ static bool is_idle(const struct vcpu *v)
 	return v->halted || v->wait_sipi;
 }
 
+static void take_nmi(struct vcpu *v)
+{
+	uint32_t req = atomic_load(&v->req), taken;
+
+	do {
+		taken = req & REQ_NMI_2 ? REQ_NMI_2 : REQ_NMI;
+	} while (!atomic_compare_exchange_weak(&v->req, &req, req & ~taken));
+	vcpu_deliver(v, VEC_NMI, EVENT_NMI, false, 0);
+}
+
 /* An interrupt or NMI that can be delivered now, is. */
 static void take_interrupt(struct vcpu *v)
 {
 	uint32_t req = atomic_load(&v->req);
 
 	if ((req & REQ_NMI) && !v->nmi_blocked && v->shadow == 0) {
-		atomic_fetch_and(&v->req, ~(uint32_t)REQ_NMI);
-		vcpu_deliver(v, VEC_NMI, EVENT_NMI, false, 0);
+		take_nmi(v);
 		return;
 	}
 	if (!(req & REQ_IRQ) && !atomic_load(v->kick_summary)) {
@@ -62,7 +71,7 @@ static bool take_requests(struct vcpu *v, enum mobo_exit *exit)
 		return true;
 	}
 	/* All but interrupts, which are taken or cannot be taken now, is the caller's. */
-	if ((atomic_load(&v->req) & v->req_mask & ~(uint32_t)(REQ_IRQ | REQ_NMI)) ||
+	if ((atomic_load(&v->req) & v->req_mask & ~(uint32_t)(REQ_IRQ | REQ_NMI | REQ_NMI_2)) ||
 	    atomic_load(v->kick_summary)) {
 		*exit = MOBO_EXIT_REQUEST;
 		return true;

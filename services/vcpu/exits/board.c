@@ -21,14 +21,34 @@ void cpu_set_current(struct cpu *c)
 	current = c;
 }
 
+static void kick(struct cpu *c)
+{
+	if (c != current) {
+		c->board->ops->kick(c->v);
+		mobo_kick_vcpu(c->board->page, c->v->index);
+	}
+}
+
 void cpu_signal(struct cpu *c, uint32_t bits)
 {
 	/* Bits that are set have been told of already. */
-	if ((atomic_fetch_or(&c->v->req, bits) & bits) == bits || c == current) {
-		return;
+	if ((atomic_fetch_or(&c->v->req, bits) & bits) != bits) {
+		kick(c);
 	}
-	c->board->ops->kick(c->v);
-	mobo_kick_vcpu(c->board->page, c->v->index);
+}
+
+/*
+ * A processor takes an NMI at once and keeps the next one until IRET. This thread may not be
+ * running, so that two can come before the first is taken: neither is lost.
+ */
+static void signal_nmi(struct cpu *c)
+{
+	uint32_t req = atomic_load(&c->v->req), bit;
+
+	do {
+		bit = req & REQ_NMI ? REQ_NMI_2 : REQ_NMI;
+	} while (!atomic_compare_exchange_weak(&c->v->req, &req, req | bit));
+	kick(c);
 }
 
 /* -- Local APICs -- */
@@ -76,6 +96,15 @@ static void apic_send(struct lapic *l, const struct apic_msg *m, enum lapic_to t
 	}
 }
 
+bool board_send_ipi(struct vcpu *v, uint64_t apic_id, uint32_t icr)
+{
+	struct apic_msg m = {.dest = (uint32_t)apic_id,
+			     .vector = (uint8_t)icr,
+			     .mode = icr >> 8 & 7};
+
+	return apic_id < APIC_MAX_CPUS && apic_bus_deliver(&v->board->apics, &m) > 0;
+}
+
 static void apic_eoi(struct lapic *l, uint8_t vector)
 {
 	struct board *b = apic_cpu(l)->board;
@@ -91,7 +120,7 @@ static void apic_signal(struct lapic *l, enum lapic_signal what, uint8_t vector)
 
 	switch (what) {
 	case LAPIC_SIGNAL_IRQ: cpu_signal(c, REQ_IRQ); break;
-	case LAPIC_SIGNAL_NMI: cpu_signal(c, REQ_NMI); break;
+	case LAPIC_SIGNAL_NMI: signal_nmi(c); break;
 	case LAPIC_SIGNAL_INIT: cpu_signal(c, REQ_INIT); break;
 	case LAPIC_SIGNAL_STARTUP:
 		atomic_store(&c->sipi_vector, vector);
@@ -407,8 +436,8 @@ void board_reset_chips(struct board *b)
 	board_irq_unlock(b);
 	for (unsigned i = 0; i < b->n_cpus; i++) {
 		lapic_reset(&b->cpu[i].lapic, i, false);
-		atomic_fetch_and(&b->cpu[i].v->req,
-				 ~(uint32_t)(REQ_IRQ | REQ_NMI | REQ_INIT | REQ_SIPI | REQ_TIMER));
+		atomic_fetch_and(&b->cpu[i].v->req, ~(uint32_t)(REQ_IRQ | REQ_NMI | REQ_NMI_2 |
+								REQ_INIT | REQ_SIPI | REQ_TIMER));
 	}
 	board_map_update(b, NULL);
 }

@@ -88,6 +88,8 @@ void board_clock_changed(struct vcpu *v);
 void board_clock_wall(struct vcpu *v, uint64_t gpa);
 /* Stores the host's wall clock and the guest's TSC of now at gpa. False: not RAM. */
 bool board_clock_pair(struct vcpu *v, uint64_t gpa);
+/* Sends what the low half of an ICR says (vector and mode) to one APIC ID. Did one accept it? */
+bool board_send_ipi(struct vcpu *v, uint64_t apic_id, uint32_t icr);
 
 /*
  * Code tracking. A page's first decoded instruction calls board_code_page_add(), which makes every

@@ -131,7 +131,7 @@ static void take_init(struct cpu *c)
 {
 	struct vcpu *v = c->v;
 
-	atomic_fetch_and(&v->req, ~(uint32_t)(REQ_INIT | REQ_NMI));
+	atomic_fetch_and(&v->req, ~(uint32_t)(REQ_INIT | REQ_NMI | REQ_NMI_2));
 	lapic_reset(&c->lapic, v->index, true);
 	c->board->ops->reset(v, true);
 	board_clock_changed(v);
