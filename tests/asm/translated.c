@@ -602,6 +602,30 @@ static void tsc_is_the_hosts_plus_offsets(void **state)
 	r->board.host_tsc = false;
 }
 
+static void raise_irq(struct board *b, uint64_t gpa, unsigned size, uint64_t val)
+{
+	(void)b;
+	(void)gpa;
+	(void)size;
+	(void)val;
+	fake_board_raise(rigs[1].v, IRQ);
+}
+
+/* As the local APIC does when it is told to interrupt its own CPU. */
+static void an_interrupt_by_a_store_comes_behind_the_store(void **state)
+{
+	static const uint8_t code[] =
+		"\x89\x05\0\0\x30\0\x40\x40"; /* mov [300000], eax; inc eax; inc */
+	struct given s = {.bits32 = true, .rflags = FL_1 | FL_IF, .gpr[RSP] = RIG_STACK};
+
+	(void)state;
+	rigs[1].board.mmio_write = raise_irq;
+	assert_int_equal(run(&rigs[1], &s, code, sizeof(code) - 1), IRQ);
+	rigs[1].board.mmio_write = NULL;
+	assert_int_equal(rigs[1].v->gpr[RAX], 0);
+	assert_int_equal(rig_peek(&rigs[1], (uint32_t)rigs[1].v->gpr[RSP], 4), RIG_INSN + 6);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -615,6 +639,7 @@ int main(void)
 		cmocka_unit_test(hlt_halts_before_translated_code),
 		cmocka_unit_test(upper_halves_are_kept_from_xsetbv_on),
 		cmocka_unit_test(tsc_is_the_hosts_plus_offsets),
+		cmocka_unit_test(an_interrupt_by_a_store_comes_behind_the_store),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);

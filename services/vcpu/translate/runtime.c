@@ -255,8 +255,7 @@ static const struct insn *interpreted(struct vcpu *v, const struct insn *i)
 	return i;
 }
 
-/* Instruction k as the interpreter wants it. */
-static struct insn *bind(struct vcpu *v, struct region *r, unsigned k)
+struct insn *runtime_bind(struct vcpu *v, struct region *r, unsigned k)
 {
 	struct insn *pair = r->bound[k];
 
@@ -278,7 +277,7 @@ static struct insn *bind(struct vcpu *v, struct region *r, unsigned k)
 static const uint8_t *interpret(struct vcpu *v, struct region *r, unsigned k, const uint8_t *after)
 {
 	struct translator *x = v->translator;
-	const struct insn *i = bind(v, r, k), *next;
+	const struct insn *i = runtime_bind(v, r, k), *next;
 	uint32_t epoch = v->tlb_epoch;
 
 	v->trace_rip = v->rip = r->lin | r->at[k];
@@ -298,8 +297,11 @@ static const uint8_t *interpret(struct vcpu *v, struct region *r, unsigned k, co
 	if (x->verify && verify_ends(v, v->rip)) {
 		return NULL;
 	}
-	/* A check that others rely on may not have been made, or no longer hold. */
-	if (r->leads[k] || v->tlb_epoch != epoch) {
+	/*
+	 * A check that others rely on may not have been made, or no longer hold; or the local APIC
+	 * was told to interrupt this CPU.
+	 */
+	if (r->leads[k] || v->tlb_epoch != epoch || vcpu_must_stop(v)) {
 		return go_on(v);
 	}
 	v->event_flags = v->aflags;

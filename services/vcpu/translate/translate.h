@@ -415,6 +415,8 @@ void runtime_emit(struct vcpu *v);
  * NULL: back to the run loop, v->rip set. May not return: exceptions unwind.
  */
 const uint8_t *runtime_event(struct vcpu *v, const struct site *site);
+/* Instruction k as the interpreter wants it: until the next call, if there was no memory. */
+struct insn *runtime_bind(struct vcpu *v, struct region *r, unsigned k);
 /* Signals of this thread may come from v's code. */
 void runtime_set_running(struct vcpu *v);
 int runtime_init_signals(void);
