@@ -98,6 +98,7 @@ static void allow_data(struct vcpu *v, uint64_t lin, enum mmu_ctx ctx, const str
 	bool armed = watch_any(v->dr[7]) || v->debug.n_data;
 	bool watch_w = armed && watch_page(v, lin, true);
 	bool watch_r = armed && watch_page(v, lin, false), stores;
+	bool hold = v->mmu.trace && v->mmu.trace->hold;
 
 	p->watched = watch_w || watch_r;
 	if (ctx == MMU_USER_ALIGN) {
@@ -106,8 +107,8 @@ static void allow_data(struct vcpu *v, uint64_t lin, enum mmu_ctx ctx, const str
 	p->tag_r = p->r != NULL && !watch_r;
 	stores = p->w != NULL && p->w == p->r && !watch_w && w->dirty &&
 		 mmu_walk_permits(v, w, MMU_W, ctx);
-	p->tag_w = stores && !p->code && !(v->mmu.trace && v->mmu.trace->hold);
-	p->store_code = stores && p->code;
+	p->tag_w = stores && !p->code && !hold;
+	p->store_reported = stores && (p->code || hold);
 }
 
 /* Translates the page of lin for an access, raising its faults, and fills the TLB where allowed. */
@@ -127,7 +128,7 @@ static void translate(struct vcpu *v, uint64_t lin, enum mmu_access acc, enum mm
 		raise_page_fault(v, lin, (uint32_t)code);
 	}
 	resolve(v, &w, p);
-	p->tag_r = p->tag_w = p->store_code = p->watched = false;
+	p->tag_r = p->tag_w = p->store_reported = p->watched = false;
 	p->tag_x = (acc & MMU_X) && p->r != NULL;
 	if (!(acc & MMU_X)) {
 		allow_data(v, lin, ctx, &w, p);
@@ -139,19 +140,20 @@ static void translate(struct vcpu *v, uint64_t lin, enum mmu_access acc, enum mm
 
 /*
  * The guest-physical address of lin when stores to its page need no walk, yet are not direct for
- * the decoded code there. False: translate() knows.
+ * the decoded code there or for lock-step. False: translate() knows.
  */
-static bool code_store(struct vcpu *v, uint64_t lin, unsigned size, enum mmu_ctx ctx, uint64_t *gpa)
+static bool reported_store(struct vcpu *v, uint64_t lin, unsigned size, enum mmu_ctx ctx,
+			   uint64_t *gpa)
 {
 	unsigned slot = tlb_slot(lin);
 	const struct tlb_entry *e = &v->tlbs[ctx].e[slot];
 	uint64_t off = lin ^ e->r;
 
-	if (off > 4096 - (uint64_t)size || !tlb_code_store(v, ctx, lin)) {
+	if (off > 4096 - (uint64_t)size || !tlb_reported_store(v, ctx, lin)) {
 		return false;
 	}
 	*gpa = v->tlbs[ctx].x_gpa[slot] + off;
-	return board_code_page(v->board, *gpa);
+	return board_code_page(v->board, *gpa) || (v->mmu.trace && v->mmu.trace->hold);
 }
 
 /* First byte of the page after lin's; 32-bit linear addresses wrap. */
@@ -340,14 +342,16 @@ static void write_ctx(struct vcpu *v, uint64_t lin, unsigned size, uint64_t val,
 	struct tlb_page p;
 	uint64_t gpa;
 
-	if (code_store(v, lin, size, ctx, &gpa)) {
+	if (reported_store(v, lin, size, ctx, &gpa)) {
 		const struct tlb_entry *e = &v->tlbs[ctx].e[tlb_slot(lin)];
 
 		if (v->mmu.trace) {
 			v->mmu.trace->store(v, lin, (uint8_t *)(e->page + (lin & 0xfff)), size);
 		}
 		store_whole((uint8_t *)(e->page + (lin & 0xfff)), size, val);
-		board_code_written(v, gpa, size);
+		if (board_code_page(v->board, gpa)) {
+			board_code_written(v, gpa, size);
+		}
 		return;
 	}
 	if ((lin & 0xfff) + size > 4096) {
@@ -383,7 +387,8 @@ void *mmu_ptr_slow(struct vcpu *v, uint64_t lin, unsigned size, enum mmu_access 
 	struct tlb_page p;
 	uint64_t gpa;
 
-	if ((lin & 0xfff) + size > 4096 || ((acc & MMU_W) && code_store(v, lin, size, ctx, &gpa))) {
+	if ((lin & 0xfff) + size > 4096 ||
+	    ((acc & MMU_W) && reported_store(v, lin, size, ctx, &gpa))) {
 		return NULL;
 	}
 	translate(v, lin, acc, ctx, &p);
@@ -427,7 +432,7 @@ void mmu_probe(struct vcpu *v, uint64_t lin, unsigned len, enum mmu_access acc)
 	uint64_t gpa;
 
 	if (len == 0 || (lin ^ (acc & MMU_W ? e->w : e->r)) <= 4096 - (uint64_t)len ||
-	    ((acc & MMU_W) && code_store(v, lin, len, current_ctx(v), &gpa))) {
+	    ((acc & MMU_W) && reported_store(v, lin, len, current_ctx(v), &gpa))) {
 		return;
 	}
 	translate(v, lin, acc, current_ctx(v), &p);

@@ -132,6 +132,11 @@ void mmu_flush_pcid_page(struct vcpu *v, unsigned current, unsigned pcid, uint64
 void mmu_protect_code(struct vcpu *v, uint64_t gpa);
 /* Forgets what the translator put into mmu_tlb.x_id, for all PCIDs. */
 void mmu_forget_ids(struct vcpu *v);
+/*
+ * Lock-step: lets stores to the page of lin be direct for a while, mmu_trace.hold off. False: that
+ * takes a walk, or it holds code.
+ */
+bool mmu_allow_store(struct vcpu *v, uint64_t lin);
 /* Stores to the page of lin go the slow way again, in the context that has t. */
 void mmu_drop_store(struct vcpu *v, struct mmu_tlb *t, uint64_t lin);
 /* CPL, EFLAGS.AC, CR0.WP, CR4.SMAP ... changed: choose v->tlb and flush what must be flushed. */

@@ -143,7 +143,7 @@ static void set_protect(struct vcpu *v, struct mmu_set *s, bool in_tlb, uint64_t
 			stores_add(&v->mmu, f->page);
 			continue;
 		}
-		f->lin = (f->lin & ~(uint64_t)FILL_W) | FILL_CODE;
+		f->lin = (f->lin & ~(uint64_t)FILL_W) | FILL_REPORTED;
 		if (in_tlb) {
 			unsigned slot = tlb_slot(f->lin);
 
@@ -207,7 +207,7 @@ void tlb_fill(struct vcpu *v, enum mmu_ctx ctx, uint64_t lin, const struct tlb_p
 	struct mmu_tlb *t = &v->tlbs[ctx];
 	struct tlb_entry *e = &t->e[slot];
 
-	if ((f->lin & ~(uint64_t)(FILL_TAGS | FILL_CODE)) != fill || !(f->lin & FILL_TAGS) ||
+	if ((f->lin & ~(uint64_t)(FILL_TAGS | FILL_REPORTED)) != fill || !(f->lin & FILL_TAGS) ||
 	    f->page != page || f->gpa != p->gpa) {
 		fill_untag(p->global ? m->local : &m->global,
 			   p->global ? m->at_local : m->at_global, id);
@@ -227,7 +227,7 @@ void tlb_fill(struct vcpu *v, enum mmu_ctx ctx, uint64_t lin, const struct tlb_p
 		e->x = tag;
 	}
 	f->lin |= (p->tag_r ? FILL_R : 0) | (p->tag_w ? FILL_W : 0) | (p->tag_x ? FILL_X : 0) |
-		  (p->store_code ? FILL_CODE : 0);
+		  (p->store_reported ? FILL_REPORTED : 0);
 	if (p->shift != 12) {
 		large_add(m, fill);
 	}
@@ -249,7 +249,7 @@ void mmu_drop_store(struct vcpu *v, struct mmu_tlb *t, uint64_t lin)
 	}
 }
 
-bool tlb_code_store(struct vcpu *v, unsigned ctx, uint64_t lin)
+bool tlb_reported_store(struct vcpu *v, unsigned ctx, uint64_t lin)
 {
 	unsigned id = slot_id(tlb_slot(lin), ctx);
 	struct mmu_cache *m = &v->mmu;
@@ -258,7 +258,20 @@ bool tlb_code_store(struct vcpu *v, unsigned ctx, uint64_t lin)
 	if (!f || !(f->lin & FILL_TAGS)) {
 		f = set_fill(&m->global, m->at_global, id);
 	}
-	return f && (f->lin & FILL_R) && (f->lin & FILL_CODE);
+	return f && (f->lin & FILL_R) && (f->lin & FILL_REPORTED);
+}
+
+bool mmu_allow_store(struct vcpu *v, uint64_t lin)
+{
+	unsigned ctx = (unsigned)(v->tlb - v->tlbs), slot = tlb_slot(lin);
+	struct tlb_entry *e = &v->tlb->e[slot];
+
+	if ((lin ^ e->r) > 0xfff || !tlb_reported_store(v, ctx, lin) ||
+	    board_code_page(v->board, v->tlb->x_gpa[slot])) {
+		return false;
+	}
+	e->w = e->r;
+	return true;
 }
 
 uint8_t *ram_find(struct vcpu *v, uint64_t gpa)

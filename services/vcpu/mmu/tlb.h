@@ -13,8 +13,8 @@ enum fill_bits {
 	FILL_X = 1 << 2,
 	FILL_TAGS = FILL_R | FILL_W | FILL_X,
 	FILL_SIZE = 3 << 5, /* page size: fill_shift() */
-	/* Stores have been permitted, and the page held code: with the r tag they need no walk. */
-	FILL_CODE = 1 << 7,
+	/* Stores are permitted, but each is reported: with the r tag they need no walk. */
+	FILL_REPORTED = 1 << 7,
 	FILL_CTX_SHIFT = 10, /* beside the slot: see fill_id() */
 };
 
@@ -26,14 +26,14 @@ struct tlb_page {
 	bool watched;	/* a data breakpoint lies in it */
 	bool global;
 	bool tag_r, tag_w, tag_x; /* which sides of the slot to fill */
-	bool store_code;	  /* tag_w but for `code` */
+	bool store_reported;	  /* tag_w but for `code` or mmu_trace.hold */
 	unsigned shift;		  /* log2 of the whole page's size */
 };
 
 void tlb_fill(struct vcpu *v, enum mmu_ctx ctx, uint64_t lin, const struct tlb_page *p);
 
 /* Whether stores to the page of a slot whose r tag fits need no walk, yet are reported. */
-bool tlb_code_store(struct vcpu *v, unsigned ctx, uint64_t lin);
+bool tlb_reported_store(struct vcpu *v, unsigned ctx, uint64_t lin);
 
 /* A page fault drops what is cached for its page: SDM vol. 3, 4.10.4.1. */
 void tlb_drop_page(struct vcpu *v, uint64_t lin);

@@ -17,7 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "execute/prepare.h"
 #include "execute/run.h"
 #include "execute/simd.h"
 #include "translate/generate.h"
@@ -46,8 +45,11 @@ struct verify {
 	struct stores by_interpreter, by_block, *stores; /* stores: to note in, or NULL */
 	uint64_t end; /* linear address of the first instruction not to be run, or NEVER */
 	uint64_t count;
-	bool stopped; /* the interpreter, by I/O */
-	struct insn pair[2];
+	/*
+	 * The block has nothing but instructions on general registers and memory: when none faults,
+	 * only what lies before vcpu.fx changes.
+	 */
+	bool plain;
 	uint8_t before[STATE], after[STATE] __attribute__((aligned(64)));
 	jmp_buf unwind; /* the run loop's */
 	char text[TEXT];
@@ -151,42 +153,78 @@ void verify_forget_store(struct vcpu *v)
 
 /* -- state -- */
 
-static void save(struct vcpu *v, uint8_t *state)
+/*
+ * x87 state and MXCSR's flags are in the host's registers, and getting them takes longer than all
+ * the rest: they stay there for plain blocks.
+ */
+static void leave(struct vcpu *v)
 {
-	simd_leave(v);
-	memcpy(state, v, STATE);
-	simd_enter(v);
+	if (!v->translator->verify->plain) {
+		simd_leave(v);
+	}
+}
+
+static void enter(struct vcpu *v)
+{
+	if (!v->translator->verify->plain) {
+		simd_enter(v);
+	}
+}
+
+static bool is_plain(const struct region *r)
+{
+	for (unsigned k = 0; k < r->n_insns; k++) {
+		switch (r->form[k].kind) {
+		case FORM_INTERPRET:
+		case FORM_END:
+		case FORM_SIMD:
+		case FORM_X87:
+		case FORM_SYSTEM:
+		case FORM_COMPARE_STRINGS:
+		case FORM_CONTEXT:
+		case FORM_SYSCALL:
+		case FORM_SYSRET: return false;
+		}
+	}
+	return true;
+}
+
+/* Not in line, where it becomes a string instruction that takes longer to start than to copy. */
+static __attribute__((noinline)) void copy(void *to, const void *from, size_t len)
+{
+	memcpy(to, from, len);
+}
+
+static void save(struct vcpu *v, uint8_t *state, size_t len)
+{
+	size_t half = len / 2 & ~(size_t)63;
+
+	leave(v);
+	copy(state, v, half);
+	copy(state + half, (uint8_t *)v + half, len - half);
+	enter(v);
 }
 
 /* Not the words that other threads write to. */
-static void load(struct vcpu *v, const uint8_t *state)
+static void load(struct vcpu *v, const uint8_t *state, size_t len)
 {
 	enum { SHARED = offsetof(struct vcpu, req), OWN = offsetof(struct vcpu, kick_summary) };
 
-	simd_leave(v);
-	memcpy(v, state, SHARED);
-	memcpy((uint8_t *)v + OWN, state + OWN, STATE - OWN);
-	simd_enter(v);
+	leave(v);
+	copy(v, state, SHARED);
+	copy((uint8_t *)v + OWN, state + OWN, len - OWN);
+	enter(v);
 }
 
 /* -- the interpreter's run -- */
 
-static const struct insn *interpreted(struct vcpu *v, const struct insn *i)
+static void interpret(struct vcpu *v, struct region *r, unsigned k)
 {
-	(void)v;
-	return i;
-}
+	const struct insn *i = runtime_bind(v, r, k);
 
-static void interpret(struct vcpu *v, const struct region *r, unsigned k)
-{
-	struct verify *y = v->translator->verify;
-
-	y->pair[0] = r->insn[k];
-	y->pair[1].fn = interpreted;
-	insn_bind(v, &y->pair[0]);
 	v->trace_rip = v->rip;
-	v->insn = &y->pair[0];
-	if (y->pair[0].fn(v, &y->pair[0])) {
+	v->insn = i;
+	if (i->fn(v, i)) {
 		v->rip = v->trace_rip + r->insn[k].len;
 		if ((v->mode & MODE_SIZE) != MODE_64) {
 			v->rip = (uint32_t)v->rip;
@@ -195,7 +233,7 @@ static void interpret(struct vcpu *v, const struct region *r, unsigned k)
 }
 
 /* Up to n instructions of r. Returns how many were run: one that faults or does I/O is not. */
-static unsigned run_interpreter(struct vcpu *v, const struct region *r, unsigned n)
+static unsigned run_interpreter(struct vcpu *v, struct region *r, unsigned n)
 {
 	struct verify *y = v->translator->verify;
 	volatile unsigned k = 0, stores = 0;
@@ -216,25 +254,26 @@ static unsigned run_interpreter(struct vcpu *v, const struct region *r, unsigned
 }
 
 /* Runs as many instructions as can be compared, keeps the result in y->after, takes it back. */
-static unsigned reference(struct vcpu *v, const struct region *r)
+static unsigned reference(struct vcpu *v, struct region *r)
 {
 	struct verify *y = v->translator->verify;
 	unsigned n = r->n_insns, done = run_interpreter(v, r, n);
+	size_t changed = y->plain ? offsetof(struct vcpu, fx) : STATE;
 
 	if (done < n && !r->dead) { /* once more, so that nothing of the last one is left */
 		undo(&y->by_interpreter, 0);
-		load(v, y->before);
+		load(v, y->before, STATE);
 		done = run_interpreter(v, r, done);
 	}
 	y->stores = NULL;
-	save(v, y->after);
+	save(v, y->after, changed);
 	for (unsigned k = 0; k < y->by_interpreter.n; k++) {
 		struct store *s = &y->by_interpreter.store[k];
 
 		memcpy(s->new, s->host, s->len);
 	}
 	put_back(&y->by_interpreter);
-	load(v, y->before);
+	load(v, y->before, changed);
 	return done;
 }
 
@@ -249,10 +288,10 @@ static void allow_stores(struct vcpu *v, bool allow)
 	for (unsigned k = 0; k < y->by_interpreter.n; k++) {
 		uint64_t lin = y->by_interpreter.store[k].lin;
 
-		if (allow) {
-			mmu_ptr_slow(v, lin, 1, MMU_RW);
-		} else {
+		if (!allow) {
 			mmu_drop_store(v, ((const struct vcpu *)y->before)->tlb, lin);
+		} else if (!mmu_allow_store(v, lin)) {
+			mmu_ptr_slow(v, lin, 1, MMU_RW);
 		}
 	}
 	y->trace.hold = true;
@@ -336,8 +375,16 @@ static void compare_registers(struct verify *y, const struct vcpu *a, const stru
 	compare(y, "rflags", 0, a->rflags, b->rflags);
 	compare(y, "cpl", 0, a->cpl, b->cpl);
 	compare(y, "mode", 0, a->mode, b->mode);
+}
+
+/* What plain instructions leave alone. */
+static void compare_others(struct verify *y, const struct vcpu *a, const struct vcpu *b)
+{
 	compare(y, "cr2 ", 0, a->cr2, b->cr2);
 	compare(y, "mxcsr", 0, a->fx.mxcsr, b->fx.mxcsr);
+	if (!memcmp(&a->fx, &b->fx, sizeof(a->fx)) && !memcmp(a->ymmh, b->ymmh, sizeof(a->ymmh))) {
+		return;
+	}
 	compare_bytes(y, "fcw, fsw, ftw", 0, (const uint8_t *)&a->fx, (const uint8_t *)&b->fx, 5);
 	for (unsigned k = 0; k < 8; k++) {
 		compare_bytes(y, "st", k, a->fx.st[k], b->fx.st[k], 10);
@@ -439,7 +486,8 @@ void verify_run(struct vcpu *v, const struct found *f)
 	unsigned done, dead;
 	flag_set flags = FL_ARITH;
 
-	save(v, y->before);
+	y->plain = is_plain(r);
+	save(v, y->before, STATE);
 	memcpy(&y->unwind, &v->unwind, sizeof(y->unwind));
 	done = reference(v, r);
 	if (done == 0) {
@@ -465,15 +513,16 @@ void verify_run(struct vcpu *v, const struct found *f)
 	if (v->translator->flush || ends_early(v, r, done)) {
 		put_back(&y->by_block);
 		put_back(&y->by_interpreter);
-		load(v, y->before);
+		load(v, y->before, STATE);
 		verify_interpret(v);
 		return;
 	}
 	compare_memory(y);
-	simd_leave(v);
+	leave(v);
 	compare_registers(y, (const struct vcpu *)y->after, v, flags);
+	compare_others(y, (const struct vcpu *)(y->plain ? y->before : y->after), v);
 	v->aflags = ((const struct vcpu *)y->after)->aflags;
-	simd_enter(v);
+	enter(v);
 	y->count++;
 	if (y->len) {
 		report(v, r, done);
