@@ -259,6 +259,11 @@ void board_code_written(struct vcpu *v, uint64_t gpa, unsigned len)
 	struct board *b = v->board;
 
 	b->n_code_writes++;
+	if (b->forgets_code) { /* as the real one does where many stores come */
+		b->code[gpa >> 12] = 0;
+		gpa &= ~4095ull;
+		len = 4096;
+	}
 	for (unsigned n = 0; n < b->n_vcpus; n++) {
 		fake_board_engine->code_written(b->vcpu[n], gpa, len);
 	}

@@ -32,6 +32,7 @@ struct board {
 	uint64_t tsc;  /* grows by one per reading */
 	bool host_tsc; /* ... or is the host's plus `tsc` */
 	uint64_t clock_ns;
+	bool forgets_code; /* with a store to a page with code */
 	uint32_t last_icr; /* of board_send_ipi() */
 	unsigned n_clock_changes;
 	uint64_t wall_gpa, pair_gpa; /* as last asked for; pairs are had in RAM alone */

@@ -152,12 +152,31 @@ static void switched_off_blocks_are_linked_again(void **state)
 	fake_board_engine = &mobo_engine_interpreter;
 }
 
+/* mov $9, %ecx; mov %ecx, CODE + 0x800; inc %eax; dec %ecx; jnz to the MOV to memory; hlt */
+static void block_whose_page_is_given_up_stops_where_the_interpreter_did(void **state)
+{
+	static const uint8_t stores[] = "\xb9\x09\0\0\0\x89\x0d\0\x18\0\0\x40\x49\x75\xf6\xf4";
+	struct board b;
+	struct vcpu *v = prepare(&b);
+
+	(void)state;
+	memcpy(b.ram + CODE, stores, sizeof(stores) - 1);
+	b.forgets_code = true;
+	run(v);
+	assert_int_equal(n_reports, 0);
+	assert_int_equal(v->gpr[RAX], 9);
+	assert_true(b.n_code_writes > 0);
+	fake_board_finish(&b);
+	fake_board_engine = &mobo_engine_interpreter;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(io_happens_once_and_blocks_are_compared),
 		cmocka_unit_test(wrong_block_is_reported),
 		cmocka_unit_test(switched_off_blocks_are_linked_again),
+		cmocka_unit_test(block_whose_page_is_given_up_stops_where_the_interpreter_did),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

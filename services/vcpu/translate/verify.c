@@ -297,14 +297,18 @@ static void allow_stores(struct vcpu *v, bool allow)
 	y->trace.hold = true;
 }
 
-/* False: it raised an exception. */
-static bool run_block(struct vcpu *v, const uint8_t *code)
+/*
+ * `direct`: stores need not come to runtime_event(). False: it raised an exception.
+ */
+static bool run_block(struct vcpu *v, const uint8_t *code, bool direct)
 {
 	struct verify *y = v->translator->verify;
 	bool raised = true;
 
 	y->by_block.n = 0;
-	allow_stores(v, true);
+	if (direct) {
+		allow_stores(v, true);
+	}
 	y->stores = &y->by_block;
 	if (!setjmp(v->unwind)) {
 		v->event_vectors = event_vectors(v);
@@ -503,7 +507,8 @@ void verify_run(struct vcpu *v, const struct found *f)
 	}
 	y->len = 0;
 	y->text[0] = 0;
-	if (!run_block(v, code)) {
+	/* The store that has killed it may have been the page's last that is reported. */
+	if (!run_block(v, code, !dead)) {
 		say(y, "  the block raises an exception\n");
 	}
 	memcpy(&v->unwind, &y->unwind, sizeof(y->unwind));
