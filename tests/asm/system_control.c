@@ -304,6 +304,22 @@ static void an_nmi_does_not_come_right_behind_sti(void **state)
 	assert_int_equal(pushed_eip(), RIG_INSN + 1);
 }
 
+/* As the fuzzer sees AMD's processors do, repeated or not. */
+static void cmps_faults_at_its_second_operand_first(void **state)
+{
+	static const uint8_t code[] = {0xf3, 0xa6};
+
+	for (unsigned n = 0; n < 2; n++) {
+		enter_long(0);
+		rig.v->gpr[RSI] = 1ull << 40;
+		rig.v->gpr[RDI] = 1ull << 41;
+		rig.v->gpr[RCX] = 3;
+		expect(rig_run(&rig, code + n, 2 - n), VEC_PF);
+		assert_int_equal(rig.v->cr2, 1ull << 41);
+		assert_int_equal(rig.v->gpr[RCX], 3);
+	}
+}
+
 static void two_nmis_at_once_are_both_taken_and_more_at_iret_are_one(void **state)
 {
 	enter_protected(0);
@@ -637,6 +653,7 @@ int main(void)
 		cmocka_unit_test(mov_ss_holds_off_the_trap_of_its_own_step),
 		cmocka_unit_test(sti_lets_one_instruction_pass),
 		cmocka_unit_test(an_nmi_does_not_come_right_behind_sti),
+		cmocka_unit_test(cmps_faults_at_its_second_operand_first),
 		cmocka_unit_test(two_nmis_at_once_are_both_taken_and_more_at_iret_are_one),
 		cmocka_unit_test(pvi_turns_cli_and_sti_to_vif),
 		cmocka_unit_test(popf_changes_if_and_iopl_by_privilege),

@@ -114,10 +114,11 @@ static void compare(struct vcpu *v, unsigned size, uint64_t a, uint64_t b)
 	}
 }
 
+/* When both operands fault, AMD's processors report the second. The manuals do not say. */
 static void cmps_one(struct vcpu *v, const struct insn *i, unsigned size)
 {
-	uint64_t a = mmu_read_size(v, source(v, i, size), size);
 	uint64_t b = mmu_read_size(v, destination(v, i, size, MMU_R), size);
+	uint64_t a = mmu_read_size(v, source(v, i, size), size);
 
 	compare(v, size, a, b);
 	address_add(v, i, RSI, step_of(v, size));
@@ -290,9 +291,9 @@ static unsigned cmps_many(struct vcpu *v, const struct insn *i, unsigned size, u
 
 	n = min_count(n, span(v, i, i->seg, RSI, size));
 	n = min_count(n, span(v, i, SEG_ES, RDI, size));
-	p = mmu_ptr(v, source(v, i, size), n * size, MMU_R);
-	q = p ? mmu_ptr(v, destination(v, i, size, MMU_R), n * size, MMU_R) : NULL;
-	if (!q) {
+	q = mmu_ptr(v, destination(v, i, size, MMU_R), n * size, MMU_R);
+	p = q ? mmu_ptr(v, source(v, i, size), n * size, MMU_R) : NULL;
+	if (!p) {
 		return 0;
 	}
 	switch (size) {
