@@ -244,8 +244,9 @@ public class Compute {
 def long_java(host):
     """The Eclipse compiler, itself in Java, and what it compiled."""
     commands = (f"cat >Compute.java <<'END-OF-PROGRAM'\n{JAVA}END-OF-PROGRAM\n"
-                "java=$(echo /usr/lib/jvm/java-17-openjdk-amd64/bin/java)\n"
-                "$java -jar /usr/share/java/ecj.jar -17 -d . Compute.java && $java -cp . Compute\n")
+                "export PATH=$PATH:/usr/lib/jvm/java-17-openjdk-amd64/bin\n"
+                "java -cp /usr/share/java/eclipse-jdt-core.jar org.eclipse.jdt.internal.compiler.batch.Main "
+                "-proc:none -17 -d . Compute.java && java -cp . Compute\n")
     said = output(host, "java", commands, 600, ("openjdk-17-jre-headless", "libeclipse-jdt-core-java", "ecj"),
                   memory="2G")
     has(said, "^primes 148933$", "^map 1000 300$",
