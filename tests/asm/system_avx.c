@@ -196,6 +196,11 @@ static void xgetbv_of_1_tells_what_is_in_use(void **state)
 	expect(RIG_CODE_RUN(&rig, 0x0f, 0x01, 0xd0), -1);
 	assert_int_equal(v->gpr[RAX], 4);
 	v = enter(true);
+	v->gpr[RCX] = 1;
+	v->fx.st[2][4] = 1; /* of a register that is marked empty */
+	expect(RIG_CODE_RUN(&rig, 0x0f, 0x01, 0xd0), -1);
+	assert_int_equal(v->gpr[RAX], 1);
+	v = enter(true);
 	v->gpr[RCX] = 2;
 	expect(RIG_CODE_RUN(&rig, 0x0f, 0x01, 0xd0), VEC_GP);
 }

@@ -68,12 +68,14 @@ static bool any_set(const void *p, unsigned len)
 	return any;
 }
 
+/* XINUSE: what is not as it was initialized. SDM vol. 1, 13.6: registers marked empty count. */
 uint64_t fpu_in_use(struct vcpu *v)
 {
 	uint64_t bv = 0;
 
 	simd_store_x87(v);
-	if (v->fx.fcw != FCW_INIT || v->fx.fsw || v->fx.ftw) {
+	if (v->fx.fcw != FCW_INIT || v->fx.fsw || v->fx.ftw ||
+	    any_set(v->fx.st, sizeof(v->fx.st))) {
 		bv |= XCR0_X87;
 	}
 	if (any_set(v->fx.xmm, sizeof(v->fx.xmm)) || simd_mxcsr(v) != MXCSR_INIT) {
