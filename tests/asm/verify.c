@@ -10,6 +10,7 @@
 #include "engine.h"
 #include "execute/execute.h"
 #include "fake_board.h"
+#include "system_rig.h"
 #include "translate/verify.h"
 
 enum { CODE = 0x1000, DATA = 0x5000, STACK = 0x9000, DEVICE = 0x200000, RAM = 0x100000 };
@@ -170,12 +171,36 @@ static void block_whose_page_is_given_up_stops_where_the_interpreter_did(void **
 	fake_board_engine = &mobo_engine_interpreter;
 }
 
+/* push %rsp; lea 8(%rsp), %rsp; ret: to what is not canonical. The PUSH stays. */
+static void refused_return_keeps_the_push_before_it(void **state)
+{
+	static const uint8_t code[] = "\x54\x48\x8d\x64\x24\x08\xc3";
+	struct rig rig;
+	struct outcome o;
+
+	(void)state;
+	fake_board_engine = &mobo_engine_translator;
+	assert_int_equal(rig_init(&rig), 0);
+	assert_int_equal(verify_set(rig.v, true, note_report), 0);
+	n_reports = 0;
+	rig_tables(&rig, true);
+	rig_enter(&rig, true, 0);
+	rig_poke64(&rig, RIG_INSN + 0x800, 1ull << 60); /* stores to a page with code are noted */
+	rig.v->gpr[RSP] = RIG_INSN + 0x800;
+	o = rig_run(&rig, code, sizeof(code) - 1);
+	assert_int_equal(o.vector, VEC_GP);
+	assert_int_equal(n_reports, 0);
+	fake_board_finish(&rig.board);
+	fake_board_engine = &mobo_engine_interpreter;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(io_happens_once_and_blocks_are_compared),
 		cmocka_unit_test(wrong_block_is_reported),
 		cmocka_unit_test(switched_off_blocks_are_linked_again),
+		cmocka_unit_test(refused_return_keeps_the_push_before_it),
 		cmocka_unit_test(block_whose_page_is_given_up_stops_where_the_interpreter_did),
 	};
 

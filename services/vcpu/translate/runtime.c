@@ -511,7 +511,9 @@ static const uint8_t *indirect(struct vcpu *v, struct region *from, unsigned k)
 		}
 		undo(v, from, k);
 		if (x->verify) {
-			verify_forget_store(v);
+			if (from->form[k].kind == FORM_CALL_RM) {
+				verify_forget_store(v);
+			}
 			v->rip = from->lin | from->at[k];
 			return NULL;
 		}
