@@ -304,7 +304,7 @@ static void an_nmi_does_not_come_right_behind_sti(void **state)
 	assert_int_equal(pushed_eip(), RIG_INSN + 1);
 }
 
-/* As the fuzzer sees AMD's processors do, repeated or not. */
+/* As some AMD processors do, repeated or not. */
 static void cmps_faults_at_its_second_operand_first(void **state)
 {
 	static const uint8_t code[] = {0xf3, 0xa6};

@@ -114,7 +114,7 @@ static void compare(struct vcpu *v, unsigned size, uint64_t a, uint64_t b)
 	}
 }
 
-/* When both operands fault, AMD's processors report the second. The manuals do not say. */
+/* When both operands fault, some AMD processors report the second. The manuals do not say. */
 static void cmps_one(struct vcpu *v, const struct insn *i, unsigned size)
 {
 	uint64_t b = mmu_read_size(v, destination(v, i, size, MMU_R), size);
