@@ -381,12 +381,21 @@ static void compare_registers(struct verify *y, const struct vcpu *a, const stru
 	compare(y, "mode", 0, a->mode, b->mode);
 }
 
+static bool same_vectors(const struct vcpu *a, const struct vcpu *b)
+{
+	return !memcmp(&a->fx, &b->fx, sizeof(a->fx)) &&
+	       !memcmp(a->ymmh, b->ymmh, sizeof(a->ymmh)) &&
+	       !memcmp(a->zmmh, b->zmmh, sizeof(a->zmmh)) &&
+	       !memcmp(a->zmm16, b->zmm16, sizeof(a->zmm16)) &&
+	       !memcmp(a->opmask, b->opmask, sizeof(a->opmask));
+}
+
 /* What plain instructions leave alone. */
 static void compare_others(struct verify *y, const struct vcpu *a, const struct vcpu *b)
 {
 	compare(y, "cr2 ", 0, a->cr2, b->cr2);
 	compare(y, "mxcsr", 0, a->fx.mxcsr, b->fx.mxcsr);
-	if (!memcmp(&a->fx, &b->fx, sizeof(a->fx)) && !memcmp(a->ymmh, b->ymmh, sizeof(a->ymmh))) {
+	if (same_vectors(a, b)) {
 		return;
 	}
 	compare_bytes(y, "fcw, fsw, ftw", 0, (const uint8_t *)&a->fx, (const uint8_t *)&b->fx, 5);
