@@ -268,6 +268,6 @@ def long_memtest(host):
     (image,) = glob.glob(packages.unpacked("memtest86+") + "/boot/memtest86+x64.bin")
     m = Machine(host, "memtest", "--memory", "64M", "--cpus", "2", "--kernel", image)
     m.start()
-    m.wait_screen("Pass:   1", 3600)
+    m.wait_screen("Pass:  1", 3600)
     m.wait_screen("Errors: 0", 10)
     m.off()
