@@ -118,11 +118,6 @@ static struct rm check_fixed(struct generate *g, unsigned k, uint64_t lin, unsig
 
 /* -- groups -- */
 
-static bool is_grouped(const struct access *a)
-{
-	return a->group && a->group->n > 1;
-}
-
 static struct rm group_slot(const struct generate *g, const struct access *a)
 {
 	return rm_mem(RSP, (int32_t)(offsetof(struct vcpu, group) +
@@ -263,61 +258,4 @@ struct rm generate_stack(struct generate *g, unsigned k, int disp, bool write)
 	}
 	generate_check(g, k, g->stack_size, write);
 	return rm_mem(RAX, 0);
-}
-
-/* -- guest RSP: pushes and pops whose pages one check covers move it once, all together -- */
-
-void generate_move_stack(struct generate *g, int by)
-{
-	g->stack_moved += by;
-}
-
-void generate_settle_stack(struct generate *g)
-{
-	unsigned sp = register_host[RSP];
-
-	if (g->stack_moved) {
-		emit_lea(&g->e, g->stack_size, sp, rm_mem(sp, g->stack_moved));
-		g->stack_moved = 0;
-	}
-}
-
-static bool follows(const struct access *a)
-{
-	return is_grouped(a) && !a->leads;
-}
-
-bool generate_may_stay_moved(const struct generate *g, unsigned k)
-{
-	const struct insn *i = &g->r->insn[k];
-	enum form_kind kind = g->r->form[k].kind;
-
-	if (kind == FORM_PUSH && i->flags & INSN_MODRM && i->mod != 3) {
-		return false;
-	}
-	return (kind != FORM_PUSH && kind != FORM_POP) || is_grouped(&g->access[k].stack);
-}
-
-bool generate_may_move_stack(const struct generate *g, unsigned k)
-{
-	const struct insn *i = &g->r->insn[k];
-	const struct form *f = &g->r->form[k];
-	bool mem = i->flags & INSN_MODRM && i->mod != 3;
-
-	switch (f->kind) {
-	case FORM_PUSH:
-		return follows(&g->access[k].stack) && !mem &&
-		       (i->opcode == 0x68 || i->opcode == 0x6a || i->rm != RSP);
-	case FORM_POP: return follows(&g->access[k].stack) && i->rm != RSP;
-	case FORM_CALL:
-	case FORM_RET: return follows(&g->access[k].stack);
-	case FORM_MODRM:
-		if (i->reg == RSP || (mem ? !follows(&g->access[k].operand) : i->rm == RSP)) {
-			return false;
-		}
-		return i->flags & INSN_MODRM;
-	case FORM_MOV_IMM: return i->rm != RSP;
-	case FORM_NOP: return true;
-	}
-	return false;
 }

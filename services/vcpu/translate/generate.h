@@ -39,6 +39,11 @@ struct access {
 	bool leads; /* the group's first */
 };
 
+static inline bool is_grouped(const struct access *a)
+{
+	return a->group && a->group->n > 1;
+}
+
 enum { GENERATE_GROUPS = VCPU_GROUPS, GENERATE_LEAVING = 64 };
 
 /* A branch that leaves a loop whose registers are elsewhere: they are put back on the way. */
@@ -163,6 +168,12 @@ void generate_settle_stack(struct generate *g);
 bool generate_may_stay_moved(const struct generate *g, unsigned k);
 /* Can instruction k be emitted while the register is behind? */
 bool generate_may_move_stack(const struct generate *g, unsigned k);
+
+/* -- stack.c: the instruction k, one of them -- */
+
+void generate_push(struct generate *g, unsigned k);
+void generate_pop(struct generate *g, unsigned k);
+void generate_leave_frame(struct generate *g, unsigned k);
 
 /* -- sites.c -- */
 

@@ -500,54 +500,6 @@ static void ah_flags(struct generate *g, unsigned k)
 	}
 }
 
-/* -- the stack -- */
-
-static void push(struct generate *g, unsigned k)
-{
-	const struct insn *i = &g->r->insn[k];
-	unsigned size = g->stack_size, reg;
-	struct rm to;
-
-	if (i->opcode == 0x68 || i->opcode == 0x6a) {
-		to = generate_stack(g, k, -(int)size, true);
-		emit_alu(&g->e, 0xc7, size, 0, to);
-		emit32(&g->e, (uint32_t)i->imm);
-	} else {
-		if (i->opcode == 0xff && i->mod != 3) {
-			emit_load(&g->e, size, SCRATCH, generate_operand(g, k, size, false));
-			to = generate_stack(g, k, -(int)size, true);
-			reg = SCRATCH;
-		} else {
-			to = generate_stack(g, k, -(int)size, true);
-			reg = generate_get(g, i->rm, RCX, true);
-		}
-		emit_store(&g->e, size, reg, to);
-	}
-	generate_move_stack(g, -(int)size);
-}
-
-static void pop(struct generate *g, unsigned k)
-{
-	const struct insn *i = &g->r->insn[k];
-	struct rm from = generate_stack(g, k, 0, false);
-	unsigned reg = generate_get(g, i->rm, RCX, false);
-
-	emit_load(&g->e, g->stack_size, reg, from);
-	generate_put(g, i->rm, reg);
-	if (i->rm != RSP) {
-		generate_move_stack(g, (int)g->stack_size);
-	}
-}
-
-static void leave(struct generate *g, unsigned k)
-{
-	struct rm from = generate_stack(g, k, 0, false);
-	unsigned bp = register_host[RBP];
-
-	emit_lea(&g->e, g->stack_size, register_host[RSP], rm_mem(bp, (int)g->stack_size));
-	emit_load(&g->e, g->stack_size, bp, from);
-}
-
 /* -- three registers: BMI1, BMI2 -- */
 
 static void vex_gpr(struct generate *g, unsigned k)
@@ -619,9 +571,9 @@ void generate_integer(struct generate *g, unsigned k)
 	case FORM_FLAG: flag(g, k); break;
 	case FORM_LAHF:
 	case FORM_SAHF: ah_flags(g, k); break;
-	case FORM_PUSH: push(g, k); break;
-	case FORM_POP: pop(g, k); break;
-	case FORM_LEAVE: leave(g, k); break;
+	case FORM_PUSH: generate_push(g, k); break;
+	case FORM_POP: generate_pop(g, k); break;
+	case FORM_LEAVE: generate_leave_frame(g, k); break;
 	default: break; /* NOP */
 	}
 }

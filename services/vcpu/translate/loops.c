@@ -169,116 +169,6 @@ bool loop_members(const struct region *r, unsigned head, uint64_t members[2])
 	return operands && n_insns <= LOOP_INSNS && is_innermost(r, head, members);
 }
 
-/* -- sums -- */
-
-static const struct sum unknown;
-
-static struct sum constant(int64_t at)
-{
-	return (struct sum){.known = true, .at = at};
-}
-
-static struct sum one(unsigned reg)
-{
-	return (struct sum){.known = true, .n = 1, .reg = {(uint8_t)reg}, .times = {1}};
-}
-
-static bool same_terms(const struct sum *a, const struct sum *b)
-{
-	if (a->n != b->n) {
-		return false;
-	}
-	for (unsigned n = 0; n < a->n; n++) {
-		if (a->reg[n] != b->reg[n] || a->times[n] != b->times[n]) {
-			return false;
-		}
-	}
-	return true;
-}
-
-static bool can_be_times(int times)
-{
-	unsigned size = (unsigned)(times < 0 ? -times : times);
-
-	return size && size <= 8 && !(size & (size - 1));
-}
-
-static bool add_term(struct sum *s, unsigned reg, int times)
-{
-	unsigned n = 0;
-
-	while (n < s->n && s->reg[n] < reg) {
-		n++;
-	}
-	if (n < s->n && s->reg[n] == reg) {
-		times += s->times[n];
-		if (!times) {
-			s->n--;
-			memmove(&s->reg[n], &s->reg[n + 1], s->n - n);
-			memmove(&s->times[n], &s->times[n + 1], s->n - n);
-			return true;
-		}
-	} else {
-		if (s->n == LOOP_TERMS) {
-			return false;
-		}
-		memmove(&s->reg[n + 1], &s->reg[n], s->n - n);
-		memmove(&s->times[n + 1], &s->times[n], s->n - n);
-		s->n++;
-		s->reg[n] = (uint8_t)reg;
-	}
-	s->times[n] = (int8_t)times;
-	return can_be_times(times);
-}
-
-/* a + b * scale; scale is 1, 2, 4, 8 or one of their opposites. */
-static struct sum add(struct sum a, const struct sum *b, int scale)
-{
-	int64_t span = (int64_t)b->span * scale;
-
-	if (!a.known || !b->known) {
-		return unknown;
-	}
-	for (unsigned n = 0; n < b->n; n++) {
-		if (!add_term(&a, b->reg[n], b->times[n] * scale)) {
-			return unknown;
-		}
-	}
-	a.at = (int64_t)((uint64_t)a.at + (uint64_t)b->at * (uint64_t)(int64_t)scale);
-	if (span < 0) {
-		a.at = (int64_t)((uint64_t)a.at + (uint64_t)span);
-		span = -span;
-	}
-	a.span += (uint32_t)span;
-	return a.span <= LOOP_REACH ? a : unknown;
-}
-
-/* Either of two. */
-static struct sum either(const struct sum *a, const struct sum *b)
-{
-	const struct sum *low = a, *high = b;
-	struct sum s;
-	int64_t apart;
-
-	if (!a->known || !b->known || a->low != b->low || !same_terms(a, b)) {
-		return unknown;
-	}
-	apart = (int64_t)((uint64_t)b->at - (uint64_t)a->at);
-	if (apart < 0) {
-		low = b;
-		high = a;
-		apart = (int64_t)(0 - (uint64_t)apart);
-	}
-	if (apart < 0 || apart > LOOP_REACH) {
-		return unknown;
-	}
-	s = *low;
-	if ((uint64_t)apart + high->span > s.span) {
-		s.span = (uint32_t)apart + high->span;
-	}
-	return s.span <= LOOP_REACH ? s : unknown;
-}
-
 /* -- one pass -- */
 
 struct state {
@@ -323,7 +213,7 @@ static struct sum whole(struct pass *p, struct sum s)
 static struct sum extended(struct sum s, bool sign)
 {
 	if (!s.known || s.n != 1 || s.times[0] != 1 || s.at < -LOOP_REACH || s.at > LOOP_REACH) {
-		return unknown;
+		return sum_unknown;
 	}
 	s.low = !sign;
 	s.reg[0] = (uint8_t)((s.reg[0] & 15) | (sign ? SUM_SIGNED : 0));
@@ -333,7 +223,7 @@ static struct sum extended(struct sum s, bool sign)
 static struct sum address(struct pass *p, const struct state *s, unsigned k)
 {
 	const struct insn *i = &p->r->insn[k];
-	struct sum a = constant(i->disp);
+	struct sum a = sum_constant(i->disp);
 
 	if (i->flags & INSN_RIPREL) {
 		a.at += (int64_t)(p->r->lin + p->r->at[k] + i->len);
@@ -341,12 +231,12 @@ static struct sum address(struct pass *p, const struct state *s, unsigned k)
 	if (i->base != REG_NONE) {
 		struct sum base = whole(p, s->reg[i->base]);
 
-		a = add(a, &base, 1);
+		a = sum_add(a, &base, 1);
 	}
 	if (i->index != REG_NONE) {
 		struct sum index = whole(p, s->reg[i->index]);
 
-		a = add(a, &index, 1 << i->scale);
+		a = sum_add(a, &index, 1 << i->scale);
 	}
 	return a;
 }
@@ -354,7 +244,7 @@ static struct sum address(struct pass *p, const struct state *s, unsigned k)
 /* What e makes of base and index. */
 static struct sum result(struct pass *p, const struct state *s, const struct effect *e)
 {
-	struct sum to = constant(e->disp), part;
+	struct sum to = sum_constant(e->disp), part;
 
 	if (e->narrow && e->base != REG_NONE && e->index == REG_NONE) {
 		to = s->reg[e->base];
@@ -363,11 +253,11 @@ static struct sum result(struct pass *p, const struct state *s, const struct eff
 	}
 	if (e->base != REG_NONE) {
 		part = whole(p, s->reg[e->base]);
-		to = add(to, &part, 1);
+		to = sum_add(to, &part, 1);
 	}
 	if (e->index != REG_NONE) {
 		part = whole(p, s->reg[e->index]);
-		to = add(to, &part, e->scale);
+		to = sum_add(to, &part, e->scale);
 	}
 	return e->narrow ? extended(to, e->sign) : to;
 }
@@ -383,7 +273,7 @@ static void apply(struct pass *p, struct state *s, unsigned k)
 	}
 	for (unsigned n = 0; n < 16; n++) {
 		if (e.writes >> n & 1) {
-			s->reg[n] = unknown;
+			s->reg[n] = sum_unknown;
 		}
 	}
 }
@@ -391,7 +281,7 @@ static void apply(struct pass *p, struct state *s, unsigned k)
 static void merge(struct state *to, bool first, const struct state *from)
 {
 	for (unsigned n = 0; n < 16; n++) {
-		to->reg[n] = first ? from->reg[n] : either(&to->reg[n], &from->reg[n]);
+		to->reg[n] = first ? from->reg[n] : sum_either(&to->reg[n], &from->reg[n]);
 	}
 }
 
@@ -430,7 +320,7 @@ static void follow_pass(struct pass *p)
 	int n;
 
 	for (unsigned reg = 0; reg < 16; reg++) {
-		p->in[p->l->head].reg[reg] = one(reg);
+		p->in[p->l->head].reg[reg] = sum_of(reg);
 	}
 	while ((n = next_in_order(p->r, p->l->head, p->l->members, done)) >= 0) {
 		add_block(done, n);
@@ -482,7 +372,7 @@ static int join(struct loop *l, const struct window *w)
 {
 	for (unsigned n = 0; n < l->n_windows; n++) {
 		struct window *with = &l->window[n];
-		struct sum both = either(&with->sum, &w->sum);
+		struct sum both = sum_either(&with->sum, &w->sum);
 
 		if (both.known) {
 			with->sum = both;

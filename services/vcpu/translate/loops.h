@@ -32,6 +32,16 @@ struct sum {
 	uint32_t span;
 };
 
+/* -- sums.c -- */
+
+extern const struct sum sum_unknown;
+struct sum sum_constant(int64_t at);
+struct sum sum_of(unsigned reg);
+/* a + b * scale, scale being 1, 2, 4, 8 or one of their opposites; unknown if it is no such sum. */
+struct sum sum_add(struct sum a, const struct sum *b, int scale);
+/* What either of two may be: the same registers, and constants not far from each other. */
+struct sum sum_either(const struct sum *a, const struct sum *b);
+
 /*
  * Bytes that operands access: of the registers' values at the loop's head, from sum.at on `span`
  * bytes in the first pass; each pass moves on by no more than `step`.
@@ -88,6 +98,15 @@ static inline bool loop_has(const uint64_t members[2], unsigned block)
  * a fast copy.
  */
 bool loop_members(const struct region *r, unsigned head, uint64_t members[2]);
+
+/* -- watch.c -- */
+
+/* The event of a site of SITE_LOOP or SITE_PASS: where to go on. */
+const uint8_t *loop_watch(struct vcpu *v, struct region *r, const struct site *site);
+/* The loop of r with head b gets a fast copy, or is left alone from now on. */
+void loop_speed_up(struct vcpu *v, struct region *r, struct block *b);
+
+/* -- loops.c -- */
 
 /* Fills *l, head and members set. False: no operand has a window. */
 bool loop_analyze(const struct region *r, struct loop *l);

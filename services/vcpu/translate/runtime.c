@@ -320,64 +320,6 @@ static bool is_misaligned(const struct region *r, unsigned k, uint64_t lin)
 	       lin & (o.align - 1u);
 }
 
-/* -- loops -- */
-
-/* Passes and rounds that are watched before it is clear whether a loop goes round often. */
-enum { WATCHED_PASSES = 48, WATCHED_ROUNDS = 12, LEN_JMP = 5 };
-
-static struct block *block_at(struct region *r, unsigned insn)
-{
-	struct block *b = r->block;
-
-	while (!b->n || b->first != insn) {
-		b++;
-	}
-	return b;
-}
-
-static void skip(struct translator *x, uint32_t code)
-{
-	static const uint8_t nop[LEN_JMP] = {0x0f, 0x1f, 0x44, 0x00, 0x00};
-
-	memcpy(x->code + code, nop, sizeof(nop));
-}
-
-/* Are the passes of a loop, as watched, worth what is to be done before its fast copy? */
-static bool is_worth(const struct block *b, const struct loop *l)
-{
-	unsigned times_entered = b->passes > b->rounds ? b->passes - b->rounds : 1;
-	unsigned cost = 14 + 15 * l->n_windows + 5 * l->n_narrow, gain = 2 + 5 * l->n_uses;
-
-	return gain * b->rounds > cost * times_entered;
-}
-
-/* The loop of r with head b gets a fast copy, or is left alone from now on. */
-static void speed_up(struct vcpu *v, struct region *r, struct block *b)
-{
-	struct translator *x = v->translator;
-	struct region *fast = region_loop(v, r, (unsigned)(b - r->block));
-
-	if (fast && is_worth(b, fast->loop) && generate(v, fast)) {
-		x->code[b->back] = 0xe9; /* jmp */
-		emit_patch(x->code + b->back + 1, x->code + fast->code);
-	} else {
-		skip(x, b->back);
-	}
-	skip(x, b->body);
-}
-
-static const uint8_t *watch_loop(struct vcpu *v, struct region *r, const struct site *site)
-{
-	struct block *b = block_at(r, site->insn);
-
-	b->rounds += site->kind == SITE_LOOP;
-	b->passes += site->kind == SITE_PASS;
-	if (!r->dead && (b->rounds == WATCHED_ROUNDS || b->passes == WATCHED_PASSES)) {
-		speed_up(v, r, b);
-	}
-	return (const uint8_t *)(site + 1);
-}
-
 /* With its sites by slot that met many pages; v->rip is within it, where it goes on. */
 static const uint8_t *translate_again(struct vcpu *v, struct region *r)
 {
@@ -389,7 +331,7 @@ static const uint8_t *translate_again(struct vcpu *v, struct region *r)
 		struct region *of = r->loop->of;
 
 		if (!of->dead) {
-			speed_up(v, of, &of->block[r->loop->head]);
+			loop_speed_up(v, of, &of->block[r->loop->head]);
 		}
 		return go_on(v);
 	}
@@ -556,7 +498,7 @@ const uint8_t *runtime_event(struct vcpu *v, const struct site *site)
 	case SITE_FAULT: return interpret(v, r, site->insn, cache_exec(x, r->after[site->insn]));
 	case SITE_INDIRECT: return indirect(v, r, site->insn);
 	case SITE_LOOP:
-	case SITE_PASS: return watch_loop(v, r, site);
+	case SITE_PASS: return loop_watch(v, r, site);
 	}
 	v->rip = r->lin | r->at[site->insn];
 	return site->kind == SITE_ENTRY ? go_on(v) : NULL;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where the guest's registers and flags are. Thirteen... see README.md for the plan. Flags are in
- * host EFLAGS, in vcpu.aflags, in both, or nowhere when none matters.
+ * Where the guest's registers and flags are: README.md has the plan; loops may have their own.
+ * Flags are in host EFLAGS, in vcpu.aflags, in both, or nowhere when none matters.
  */
 #include "translate/generate.h"
 
