@@ -112,15 +112,16 @@ static struct effect lea(const struct insn *i, unsigned size)
 static struct effect ax_imm(const struct insn *i, unsigned size)
 {
 	int64_t imm = (int64_t)i->imm;
-	struct effect e = writes(RAX);
+	struct effect e;
 
-	if (i->opcode == 0x05 || i->opcode == 0x2d) { /* ADD, SUB */
-		e = linear(RAX, RAX, REG_NONE, 1, i->opcode == 0x05 ? imm : -imm);
+	if (i->opcode >= 0xa8) { /* TEST */
+		return (struct effect){0};
 	}
-	return i->opcode > 0x3d	   ? (struct effect){0} /* TEST */
-	       : i->opsize == size ? e
-	       : i->opsize == 4	   ? narrow(e)
-				   : writes(RAX);
+	if ((i->opcode != 0x05 && i->opcode != 0x2d) || (i->opsize != size && i->opsize != 4)) {
+		return writes(RAX);
+	}
+	e = linear(RAX, RAX, REG_NONE, 1, i->opcode == 0x05 ? imm : -imm); /* ADD, SUB */
+	return i->opsize == size ? e : narrow(e);
 }
 
 /* Those that the interpreter may be asked for do not change what memory is where, or leave. */
