@@ -6,6 +6,7 @@
 #include "translate/emit.h"
 #include "translate/translate.h"
 
+#define NOTHING	   ((struct effect){0})
 #define EVERYTHING ((struct effect){.writes = 0xffff})
 
 static struct effect writes(unsigned reg)
@@ -115,7 +116,7 @@ static struct effect ax_imm(const struct insn *i, unsigned size)
 	struct effect e;
 
 	if (i->opcode >= 0xa8) { /* TEST */
-		return (struct effect){0};
+		return NOTHING;
 	}
 	if ((i->opcode != 0x05 && i->opcode != 0x2d) || (i->opsize != size && i->opsize != 4)) {
 		return writes(RAX);
@@ -131,7 +132,7 @@ static struct effect of_system(const struct insn *i)
 		return (struct effect){.writes =
 					       1 << RAX | 1 << RCX | 1 << RDX}; /* RDTSC, RDTSCP */
 	}
-	return i->mod == 3 && i->flags & INSN_MODRM ? writes(i->rm) : (struct effect){0};
+	return i->mod == 3 && i->flags & INSN_MODRM ? writes(i->rm) : NOTHING;
 }
 
 struct effect effect_of(const struct region *r, unsigned k)
@@ -179,14 +180,14 @@ struct effect effect_of(const struct region *r, unsigned k)
 	case FORM_BSWAP: return writes(i->rm);
 	case FORM_MOV_IMM: return writes(named(i, i->rm, f->reg_size));
 	case FORM_SYSTEM: return of_system(i);
-	case FORM_LOOP: return i->opcode == 0xe3 ? (struct effect){0} : writes(RCX);
+	case FORM_LOOP: return i->opcode == 0xe3 ? NOTHING : writes(RCX); /* JCXZ */
 	case FORM_NOP:
 	case FORM_FLAG:
 	case FORM_SAHF:
 	case FORM_X87:
 	case FORM_JCC:
 	case FORM_JMP:
-	case FORM_JMP_RM: return (struct effect){0};
+	case FORM_JMP_RM: return NOTHING;
 	}
 	return EVERYTHING; /* the interpreter may do anything to memory as well */
 }
