@@ -44,7 +44,8 @@ static inline bool is_grouped(const struct access *a)
 	return a->group && a->group->n > 1;
 }
 
-enum { GENERATE_GROUPS = VCPU_GROUPS, GENERATE_LEAVING = 64 };
+/* A block leaves by two ways at most. */
+enum { GENERATE_GROUPS = VCPU_GROUPS, GENERATE_LEAVING = 2 * REGION_BLOCKS };
 
 /* A branch that leaves a loop whose registers are elsewhere: they are put back on the way. */
 struct leaving {
@@ -64,7 +65,6 @@ struct generate {
 	struct stub stub[GENERATE_STUBS];
 	struct fixup fixup[GENERATE_FIXUPS];
 	int32_t tlb; /* offset in struct vcpu of the region's TLB context */
-	int32_t x_id;
 	bool long_mode;
 	unsigned stack_size; /* 8 or 4: bytes of RIP and of stack operands */
 	/* Blocks that are the head of a loop that may get a fast copy, with the loop's blocks. */
@@ -83,7 +83,7 @@ struct generate {
 	flag_set live;	/* which do */
 	flag_set after; /* which do behind it */
 	bool in_host, in_memory;
-	int stack_moved; /* guest RSP is its register plus this: see address.c */
+	int stack_moved; /* guest RSP is its register plus this: see stack.c */
 	/* Of the block at hand. */
 	unsigned n_groups;
 	struct group group[GENERATE_GROUPS];

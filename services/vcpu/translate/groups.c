@@ -192,11 +192,6 @@ bool may_use_scratch(const struct region *r, unsigned k)
 	return true;
 }
 
-static bool uses_group(const struct access *a, const struct group *group)
-{
-	return a->group == group;
-}
-
 /* The groups whose address can stay in SCRATCH from their first access to their last. */
 static void give_scratch(struct generate *g, const struct block *b)
 {
@@ -210,8 +205,8 @@ static void give_scratch(struct generate *g, const struct block *b)
 		unsigned first = end, last = 0, k;
 
 		for (k = b->first; k < end; k++) {
-			if (uses_group(&g->access[k].operand, group) ||
-			    uses_group(&g->access[k].stack, group)) {
+			if (g->access[k].operand.group == group ||
+			    g->access[k].stack.group == group) {
 				first = k < first ? k : first;
 				last = k;
 			}
