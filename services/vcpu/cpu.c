@@ -4,31 +4,43 @@
 
 #include <sys/mman.h>
 
-enum { PAGE = 4096 };
+enum {
+	PAGE = 4096,
+	BEFORE = VCPU_GUARD + VCPU_SIGNAL_STACK + VCPU_GUARD + VCPU_RETURNS,
+};
 
 static size_t mapping_size(void)
 {
-	return PAGE + VCPU_STACK + ((sizeof(struct vcpu) + PAGE - 1) & ~(size_t)(PAGE - 1));
+	return BEFORE + ((sizeof(struct vcpu) + PAGE - 1) & ~(size_t)(PAGE - 1));
+}
+
+static uint8_t *map(int flags)
+{
+	return mmap(NULL, mapping_size(), PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0);
 }
 
 struct vcpu *vcpu_new(void)
 {
-	uint8_t *p = mmap(NULL, mapping_size(), PROT_READ | PROT_WRITE,
-			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint8_t *p = map(MAP_32BIT);
 
+	if (p == MAP_FAILED) {
+		p = map(0);
+	}
 	if (p == MAP_FAILED) {
 		return NULL;
 	}
-	if (mprotect(p, PAGE, PROT_NONE)) {
+	if (mprotect(p, VCPU_GUARD, PROT_NONE) ||
+	    mprotect(p + VCPU_GUARD + VCPU_SIGNAL_STACK, VCPU_GUARD, PROT_NONE)) {
 		munmap(p, mapping_size());
 		return NULL;
 	}
-	return (struct vcpu *)(void *)(p + PAGE + VCPU_STACK);
+	return (struct vcpu *)(void *)(p + BEFORE);
 }
 
 void vcpu_free(struct vcpu *v)
 {
 	if (v) {
-		munmap((uint8_t *)v - VCPU_STACK - PAGE, mapping_size());
+		munmap((uint8_t *)v - BEFORE, mapping_size());
 	}
 }

@@ -351,7 +351,9 @@ struct vcpu {
 	_Atomic uint32_t *kick_summary; /* devices set bits here: see mobo/io.h */
 
 	/* Between translated code and C: see translate/runtime.c. */
-	uint64_t host_rsp;
+	uint64_t host_rsp;     /* C's stack pointer */
+	uint64_t code_rsp;     /* translated code's: return addresses of the guest's calls */
+	uint32_t returns_by;   /* RCX of a return that was not predicted: translate/branch.c */
 	uint64_t event_arg;    /* RAX when the event was called */
 	uint64_t event_result; /* RAX when it goes on */
 	uint64_t event_resume; /* where */
@@ -447,10 +449,12 @@ static inline void vcpu_request(struct vcpu *v, uint32_t bits)
 }
 
 /*
- * Memory for a vCPU, zeroed, behind VCPU_STACK bytes for the signal frames and return addresses of
- * translated code, whose stack pointer is the struct's own address. NULL: no memory.
+ * Memory for a vCPU, zeroed, if possible in the lowest 2 GB, where translated code needs it to be.
+ * Before it are two stacks, with a page without access below each: VCPU_SIGNAL_STACK bytes for host
+ * signals and, right before it, VCPU_RETURNS bytes for the return addresses of translated code.
+ * NULL: no memory.
  */
-enum { VCPU_STACK = 64 << 10 };
+enum { VCPU_SIGNAL_STACK = 64 << 10, VCPU_RETURNS = 64 << 10, VCPU_GUARD = 4096 };
 struct vcpu *vcpu_new(void);
 void vcpu_free(struct vcpu *v);
 

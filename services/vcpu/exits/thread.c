@@ -314,7 +314,8 @@ static void on_timer(int sig, siginfo_t *si, void *uc)
 
 static int make_timer(struct cpu *c)
 {
-	struct sigaction sa = {.sa_sigaction = on_timer, .sa_flags = SA_SIGINFO | SA_RESTART};
+	struct sigaction sa = {.sa_sigaction = on_timer,
+			       .sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK};
 	struct sigevent ev = {.sigev_notify = SIGEV_THREAD_ID,
 			      .sigev_signo = SIGRTMIN,
 			      .sigev_value.sival_ptr = c};

@@ -97,10 +97,10 @@ static struct rm check_fixed(struct generate *g, unsigned k, uint64_t lin, unsig
 					      : offsetof(struct tlb_entry, r));
 
 	if ((int64_t)page == (int32_t)page) {
-		emit_alu_imm(e, ALU_CMP, 8, rm_mem(RSP, tag), (int32_t)page);
+		emit_alu_imm(e, ALU_CMP, 8, rm_vcpu(tag), (int32_t)page);
 	} else {
 		emit_const(e, RAX, page);
-		emit_alu(e, 0x3b, 8, RAX, rm_mem(RSP, tag));
+		emit_alu(e, 0x3b, 8, RAX, rm_vcpu(tag));
 	}
 	generate_stub(g, (struct stub){.site = {.region = g->x->n_regions,
 						.kind = SITE_ACCESS,
@@ -111,7 +111,7 @@ static struct rm check_fixed(struct generate *g, unsigned k, uint64_t lin, unsig
 				       .fixed = true,
 				       .lin = lin,
 				       .from = emit_jcc(e, 5)});
-	emit_load(e, 8, RAX, rm_mem(RSP, entry + (int32_t)offsetof(struct tlb_entry, page)));
+	emit_load(e, 8, RAX, rm_vcpu(entry + (int32_t)offsetof(struct tlb_entry, page)));
 	g->stub[g->n_stubs - 1].back = e->p;
 	return rm_mem(RAX, (int32_t)(lin & 4095));
 }
@@ -120,8 +120,8 @@ static struct rm check_fixed(struct generate *g, unsigned k, uint64_t lin, unsig
 
 static struct rm group_slot(const struct generate *g, const struct access *a)
 {
-	return rm_mem(RSP, (int32_t)(offsetof(struct vcpu, group) +
-				     (size_t)(a->group - g->group) * sizeof(uint64_t)));
+	return rm_vcpu((int32_t)(offsetof(struct vcpu, group) +
+				 (size_t)(a->group - g->group) * sizeof(uint64_t)));
 }
 
 /* RAX: the linear address of the group's first byte. `size`, `write`: the access that leads it. */
@@ -213,7 +213,7 @@ struct rm generate_operand(struct generate *g, unsigned k, unsigned size, bool w
 	generate_offset_of(g, k, RAX, address_size);
 	if (i->seg >= SEG_FS && g->long_mode) {
 		emit_alu(&g->e, 0x03, 8, RAX,
-			 rm_mem(RSP, (int32_t)(offsetof(struct vcpu, seg_base) + i->seg * 8)));
+			 rm_vcpu((int32_t)(offsetof(struct vcpu, seg_base) + i->seg * 8)));
 	}
 	generate_check(g, k, size, write);
 	return with_flags(g, k, rm_mem(RAX, 0));

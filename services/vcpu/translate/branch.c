@@ -4,6 +4,13 @@
  * until it is linked, an indirect one looks its target up in the jump cache. Whoever leaves has
  * the guest's flags in vcpu.aflags, or leads through a stub that puts them there. Loops and
  * entries look for requests.
+ *
+ * Calls are the host's, and so are returns: the host predicts them. What a host's return leads to,
+ * behind the call, compares where the guest's return goes with where it is.
+ *
+ *   call: push of the guest's; call target; cmp RIP behind it, %rax; jne miss;
+ *         cmp context of the key, %cl; jne miss; as at `ext`
+ *   ret:  pop of the guest's to %rax; mov which return << 8 | context of the key, %ecx; ret
  */
 #include <stdlib.h>
 
@@ -15,8 +22,16 @@ static struct site site_of(const struct generate *g, enum site_kind kind, unsign
 	return (struct site){.region = g->x->n_regions, .kind = kind, .insn = k};
 }
 
+/* How a branch is taken that depends on nothing; others have a condition code. */
+enum { JUMPS = -1, CALLS = -2 };
+
+static uint8_t *emit_branch(struct emit *e, int how)
+{
+	return how >= 0 ? emit_jcc(e, (unsigned)how) : how == CALLS ? emit_call(e) : emit_jmp(e);
+}
+
 /* Does it leave a loop whose registers are elsewhere? Then it does so by generate_leave(). */
-static bool leaves_moved(struct generate *g, struct leaving l, int cc)
+static bool leaves_moved(struct generate *g, struct leaving l, int how)
 {
 	if (g->host == register_host) {
 		return false;
@@ -25,20 +40,20 @@ static bool leaves_moved(struct generate *g, struct leaving l, int cc)
 		g->e.full = true;
 		return true;
 	}
-	l.from = cc < 0 ? emit_jmp(&g->e) : emit_jcc(&g->e, (unsigned)cc);
+	l.from = emit_branch(&g->e, how);
 	l.in_host = g->in_host;
 	l.in_memory = g->in_memory;
 	g->leaving[g->n_leaving++] = l;
 	return true;
 }
 
-static void to_block(struct generate *g, unsigned block, int cc)
+static void to_block(struct generate *g, unsigned block, int how)
 {
 	if (g->r->loop && block == g->r->loop->head) {
-		windows_back(g, cc);
+		windows_back(g, how);
 	} else if (!g->r->loop || loop_has(g->r->loop->members, block) ||
-		   !leaves_moved(g, (struct leaving){.block = (int)block}, cc)) {
-		generate_fixup(g, cc < 0 ? emit_jmp(&g->e) : emit_jcc(&g->e, (unsigned)cc), block);
+		   !leaves_moved(g, (struct leaving){.block = (int)block}, how)) {
+		generate_fixup(g, emit_branch(&g->e, how), block);
 	}
 }
 
@@ -59,13 +74,13 @@ static bool new_exit(struct translator *x, struct exit_link exit, uint32_t *inde
 	return true;
 }
 
-/* A direct branch to RIP `target` outside of the region, on a condition or always (cc < 0). */
-static void to_exit_key(struct generate *g, unsigned k, uint64_t target, int cc, uint32_t key)
+/* A direct branch to RIP `target` outside of the region. */
+static void to_exit_key(struct generate *g, unsigned k, uint64_t target, int how, uint32_t key)
 {
 	struct leaving leaving = {.block = -1, .insn = k, .target = target};
 	uint32_t exit;
 
-	if (leaves_moved(g, leaving, cc)) {
+	if (leaves_moved(g, leaving, how)) {
 		return;
 	}
 	if (!new_exit(g->x,
@@ -77,13 +92,12 @@ static void to_exit_key(struct generate *g, unsigned k, uint64_t target, int cc,
 	}
 	generate_stub(g, (struct stub){.site = {.kind = SITE_EXIT, .region = exit, .insn = k},
 				       .save = g->in_host && !g->in_memory,
-				       .from = cc < 0 ? emit_jmp(&g->e)
-						      : emit_jcc(&g->e, (unsigned)cc)});
+				       .from = emit_branch(&g->e, how)});
 }
 
-static void to_exit(struct generate *g, unsigned k, uint64_t target, int cc)
+static void to_exit(struct generate *g, unsigned k, uint64_t target, int how)
 {
-	to_exit_key(g, k, target, cc, g->r->key);
+	to_exit_key(g, k, target, how, g->r->key);
 }
 
 void generate_leave(struct generate *g)
@@ -97,9 +111,9 @@ void generate_leave(struct generate *g)
 		g->in_host = l->in_host;
 		g->in_memory = l->in_memory;
 		if (l->block >= 0) {
-			to_block(g, (unsigned)l->block, -1);
+			to_block(g, (unsigned)l->block, JUMPS);
 		} else {
-			to_exit(g, l->insn, l->target, -1);
+			to_exit(g, l->insn, l->target, JUMPS);
 		}
 	}
 }
@@ -112,12 +126,12 @@ static uint64_t branch_target(const struct generate *g, unsigned k)
 }
 
 /* To a successor in the region, or out of it; its flags are where it wants them. */
-static void go(struct generate *g, unsigned k, int block, uint64_t rip, int cc)
+static void go(struct generate *g, unsigned k, int block, uint64_t rip, int how)
 {
 	if (block >= 0) {
-		to_block(g, (unsigned)block, cc);
+		to_block(g, (unsigned)block, how);
 	} else {
-		to_exit(g, k, rip, cc);
+		to_exit(g, k, rip, how);
 	}
 }
 
@@ -128,36 +142,49 @@ void generate_fall(struct generate *g, const struct block *b, unsigned k, int ne
 		generate_want_flags(g);
 	}
 	if (b->next < 0 || b->next != next) {
-		go(g, k, b->next, generate_next_rip(g, k), -1);
+		go(g, k, b->next, generate_next_rip(g, k), JUMPS);
 	}
 }
 
-/* Spoils RCX. */
-void generate_jump(struct generate *g, unsigned k, uint32_t key)
+void generate_jump_slot(struct emit *e)
 {
-	struct emit *e = &g->e;
-	int context = cache_jump_context(g->x, key);
-	int32_t jumps;
-
-	if (context < 0) {
-		e->full = true;
-		return;
-	}
-	jumps = (int32_t)(offsetof(struct vcpu, jumps) + (size_t)context * sizeof(g->v->jumps[0]));
-
 	emit_mov32(e, RCX, RAX);
 	emit_alu_imm(e, ALU_AND, 4, rm_reg(RCX), (JUMP_SLOTS - 1) * 2);
-	emit_alu(e, 0x3b, 8, RAX,
-		 rm_index(RSP, RCX, 3, jumps + (int32_t)offsetof(struct jump_slot, rip)));
-	generate_stub(g,
-		      (struct stub){.site = site_of(g, SITE_INDIRECT, k), .from = emit_jcc(e, 5)});
-	emit_alu(e, 0xff, 4, 4,
-		 rm_index(RSP, RCX, 3, jumps + (int32_t)offsetof(struct jump_slot, host)));
 }
 
-static void jump_rax(struct generate *g, unsigned k)
+static int jump_context(struct generate *g, uint32_t key)
 {
-	generate_jump(g, k, g->r->key);
+	int context = cache_jump_context(g->x, key);
+
+	g->e.full |= context < 0;
+	return context;
+}
+
+/* To the RIP in RAX. Spoils RCX. */
+static void jump(struct generate *g, unsigned k, uint32_t key, bool calls)
+{
+	struct emit *e = &g->e;
+	int context = jump_context(g, key);
+	int32_t jumps = (int32_t)(offsetof(struct vcpu, jumps) +
+				  (size_t)(unsigned)context * sizeof(g->v->jumps[0]));
+	struct stub stub = {.site = site_of(g, SITE_INDIRECT, k), .calls = calls};
+
+	if (e->full) {
+		return;
+	}
+	generate_jump_slot(e);
+	emit_alu(e, 0x3b, 8, RAX,
+		 rm_vcpu_index(RCX, 3, jumps + (int32_t)offsetof(struct jump_slot, rip)));
+	stub.from = emit_jcc(e, 5);
+	emit_alu(e, 0xff, 4, calls ? 2 : 4,
+		 rm_vcpu_index(RCX, 3, jumps + (int32_t)offsetof(struct jump_slot, host)));
+	stub.back = calls ? e->p : NULL;
+	generate_stub(g, stub);
+}
+
+void generate_jump(struct generate *g, unsigned k, uint32_t key)
+{
+	jump(g, k, key, false);
 }
 
 static void push_return(struct generate *g, unsigned k)
@@ -191,16 +218,90 @@ static void load_target(struct generate *g, unsigned k, unsigned to)
 	}
 }
 
+static bool new_return(struct generate *g, unsigned k, uint32_t *index)
+{
+	struct translator *x = g->x;
+
+	if (x->n_returns == x->returns_room) {
+		uint32_t room = x->returns_room ? x->returns_room * 2 : 1024;
+		struct code_return *p = realloc(x->returns, room * sizeof(*p));
+
+		if (!p) {
+			return false;
+		}
+		x->returns = p;
+		x->returns_room = room;
+	}
+	*index = x->n_returns++;
+	x->returns[*index] = (struct code_return){x->n_regions, k};
+	return true;
+}
+
 static void ret(struct generate *g, unsigned k)
 {
 	const struct insn *i = &g->r->insn[k];
 	unsigned size = g->stack_size;
+	uint32_t number;
+	int context;
 
 	generate_spoil_flags(g);
 	emit_load(&g->e, size, RAX, generate_stack(g, k, 0, false));
 	generate_move_stack(g, (int)size + (i->opcode == 0xc2 ? (uint16_t)i->imm : 0));
 	generate_settle_stack(g);
-	jump_rax(g, k);
+	if (!g->r->returned_to) {
+		generate_jump(g, k, g->r->key);
+		return;
+	}
+	context = jump_context(g, g->r->key);
+	if (g->e.full || !new_return(g, k, &number)) {
+		g->e.full = true;
+		return;
+	}
+	emit_const(&g->e, RCX, number << 8 | (unsigned)context);
+	emit8(&g->e, 0xc3);
+}
+
+bool generate_is_call(const struct region *r, unsigned k)
+{
+	return r->form[k].kind == FORM_CALL || r->form[k].kind == FORM_CALL_RM;
+}
+
+void generate_return_checks(struct generate *g, unsigned k)
+{
+	uint64_t rip = generate_next_rip(g, k);
+	int context = jump_context(g, g->r->key);
+	struct emit *e = &g->e;
+	uint8_t *miss[2];
+
+	if (!g->long_mode || (int64_t)rip == (int32_t)rip) {
+		if (g->long_mode) {
+			emit8(e, 0x48);
+		}
+		emit8(e, 0x3d); /* no shorter than a jump: see forget_returns() */
+		emit32(e, (uint32_t)rip);
+	} else {
+		emit_const(e, SCRATCH, rip);
+		emit_alu(e, 0x3b, 8, RAX, rm_reg(SCRATCH));
+	}
+	miss[0] = emit_jcc(e, 5);
+	emit8(e, 0x80); /* cmp, %cl */
+	emit8(e, 0xf9);
+	emit8(e, (uint8_t)context);
+	miss[1] = emit_jcc(e, 5);
+	if (!e->full) {
+		emit_patch(miss[0], g->x->code + g->x->return_miss);
+		emit_patch(miss[1], g->x->code + g->x->return_miss);
+	}
+}
+
+void generate_return_exit(struct generate *g, unsigned k)
+{
+	g->in_host = false;
+	g->in_memory = true;
+	to_exit(g, k, generate_next_rip(g, k), JUMPS);
+	if (!g->e.full) {
+		g->x->exits[g->x->n_exits - 1].returns = true;
+	}
 }
 
 static void jcc(struct generate *g, const struct block *b, unsigned k, int next)
@@ -214,7 +315,7 @@ static void jcc(struct generate *g, const struct block *b, unsigned k, int next)
 	}
 	go(g, k, b->taken, branch_target(g, k), (int)cc);
 	if (b->next < 0 || b->next != next) {
-		go(g, k, b->next, generate_next_rip(g, k), -1);
+		go(g, k, b->next, generate_next_rip(g, k), JUMPS);
 	}
 }
 
@@ -236,17 +337,17 @@ static void loop(struct generate *g, const struct block *b, unsigned k, int next
 	emit8(&g->e, 0);
 	skip = g->e.p;
 	if (jcxz) {
-		go(g, k, b->next, generate_next_rip(g, k), -1);
+		go(g, k, b->next, generate_next_rip(g, k), JUMPS);
 	} else {
-		go(g, k, b->taken, branch_target(g, k), -1);
+		go(g, k, b->taken, branch_target(g, k), JUMPS);
 	}
 	if (!g->e.full) {
 		skip[-1] = (uint8_t)(g->e.p - skip);
 	}
 	if (jcxz) {
-		go(g, k, b->taken, branch_target(g, k), -1);
+		go(g, k, b->taken, branch_target(g, k), JUMPS);
 	} else if (b->next < 0 || b->next != next) {
-		go(g, k, b->next, generate_next_rip(g, k), -1);
+		go(g, k, b->next, generate_next_rip(g, k), JUMPS);
 	}
 }
 
@@ -261,9 +362,9 @@ static void context(struct generate *g, unsigned k)
 	emit_load(&g->e, 4, RAX, VCPU_FIELD(rflags));
 	emit_lea(&g->e, 4, RAX, rm_mem(RAX, on ? FL_AC : -FL_AC));
 	emit_store(&g->e, 4, RAX, VCPU_FIELD(rflags));
-	emit_lea(&g->e, 8, RAX, rm_mem(RSP, (int32_t)tlb));
+	emit_lea(&g->e, 8, RAX, rm_vcpu((int32_t)tlb));
 	emit_store(&g->e, 8, RAX, VCPU_FIELD(tlb));
-	to_exit_key(g, k, generate_next_rip(g, k), -1, key);
+	to_exit_key(g, k, generate_next_rip(g, k), JUMPS, key);
 }
 
 void generate_branch(struct generate *g, const struct block *b, unsigned k, int next)
@@ -277,7 +378,7 @@ void generate_branch(struct generate *g, const struct block *b, unsigned k, int 
 			generate_want_flags(g);
 		}
 		if (b->taken < 0 || b->taken != next) {
-			go(g, k, b->taken, branch_target(g, k), -1);
+			go(g, k, b->taken, branch_target(g, k), JUMPS);
 		}
 		break;
 	case FORM_CALL:
@@ -286,17 +387,17 @@ void generate_branch(struct generate *g, const struct block *b, unsigned k, int 
 		if (b->taken >= 0) {
 			generate_want_flags(g);
 		}
-		go(g, k, b->taken, branch_target(g, k), -1);
+		go(g, k, b->taken, branch_target(g, k), g->r->returned_to ? CALLS : JUMPS);
 		break;
 	case FORM_CALL_RM:
 		load_target(g, k, SCRATCH);
 		push_return(g, k);
 		emit_mov(&g->e, RAX, SCRATCH);
-		jump_rax(g, k);
+		jump(g, k, g->r->key, g->r->returned_to);
 		break;
 	case FORM_JMP_RM:
 		load_target(g, k, RAX);
-		jump_rax(g, k);
+		generate_jump(g, k, g->r->key);
 		break;
 	case FORM_CONTEXT: context(g, k); break;
 	case FORM_SYSCALL: generate_syscall(g, k); break;

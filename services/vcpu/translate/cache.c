@@ -116,6 +116,7 @@ void cache_finish(struct vcpu *v)
 		munmap(x->arena, ARENA_SIZE);
 		free(x->regions);
 		free(x->exits);
+		free(x->returns);
 		free(x);
 		v->translator = NULL;
 	}
@@ -137,6 +138,7 @@ void cache_flush(struct vcpu *v)
 
 	x->n_regions = 0;
 	x->n_exits = 0;
+	x->n_returns = 0;
 	x->n_maps = 0;
 	x->arena_used = 0;
 	x->code_used = 0;
@@ -531,7 +533,7 @@ void cache_link(struct translator *x, uint32_t exit, const struct found *to)
 	bool same_page = from->lin == to->region->lin && from->gpa == to->region->gpa &&
 			 from->key == to->key;
 	bool forward = block->at > from->at[e->insn];
-	bool checked = same_page && forward && !to->crosses;
+	bool checked = same_page && forward && !to->crosses && !e->returns;
 	const uint8_t *host = x->code + (checked ? to->near : to->ext);
 
 	if (from->dead || e->linked || e->key != to->key) {
@@ -592,11 +594,23 @@ static void forget_block(struct vcpu *v, const struct region *r, const struct bl
 
 /* -- the end of regions -- */
 
+/* Returns to r go on as if they were not predicted. */
+static void forget_returns(struct translator *x, const struct region *r)
+{
+	for (unsigned k = 0; k < r->n_insns && r->returned_to; k++) {
+		if (generate_is_call(r, k) && r->after[k]) {
+			x->code[r->after[k]] = 0xe9; /* jmp */
+			emit_patch(x->code + r->after[k] + 1, x->code + x->return_miss);
+		}
+	}
+}
+
 static void kill(struct vcpu *v, struct region *r)
 {
 	struct translator *x = v->translator;
 
 	r->dead = true;
+	forget_returns(x, r);
 	for (unsigned n = 0; n < r->n_blocks; n++) {
 		struct block *b = &r->block[n];
 

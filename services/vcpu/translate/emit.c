@@ -13,12 +13,12 @@ static void emit_modrm(struct emit *e, unsigned reg, struct rm rm, bool scaled)
 		emit8(e, 0xc0 | r | (rm.reg & 7));
 		return;
 	}
-	if (rm.reg == REG_NONE) { /* [index << scale + disp32] or [disp32] */
+	if (rm.reg == REG_NONE || rm.reg == RM_VCPU) { /* [index << scale + disp32] or [disp32] */
 		unsigned index = rm.index == REG_NONE ? RSP : rm.index & 7;
 
 		emit8(e, r | 4);
 		emit8(e, rm.scale << 6 | index << 3 | 5);
-		emit32(e, (uint32_t)rm.disp);
+		emit32(e, (uint32_t)rm.disp + (rm.reg == RM_VCPU ? e->vcpu : 0));
 		return;
 	}
 	mod = rm.disp == 0 && (rm.reg & 7) != RBP ? 0 : disp8 ? 0x40 : 0x80;
@@ -151,6 +151,13 @@ uint8_t *emit_jcc(struct emit *e, unsigned cc)
 {
 	emit8(e, 0x0f);
 	emit8(e, 0x80 | cc);
+	emit32(e, 0);
+	return e->p - 4;
+}
+
+uint8_t *emit_call(struct emit *e)
+{
+	emit8(e, 0xe8);
 	emit32(e, 0);
 	return e->p - 4;
 }

@@ -16,7 +16,8 @@
 /* Where bytes go. Behind `end` there is room for one more instruction. */
 struct emit {
 	uint8_t *p, *end;
-	bool full; /* something did not fit: what was emitted is worthless */
+	uint32_t vcpu; /* the address of struct vcpu, which lies in the lowest 2 GB */
+	bool full;     /* something did not fit: what was emitted is worthless */
 };
 
 enum { EMIT_SLACK = 64 };
@@ -58,7 +59,7 @@ static inline void emit64(struct emit *e, uint64_t val)
 /* A ModRM.rm operand: a register, or base + index << scale + disp. */
 struct rm {
 	bool mem;
-	uint8_t reg;	      /* register, or base; REG_NONE: no base */
+	uint8_t reg;	      /* register, or base; REG_NONE: none; RM_VCPU */
 	uint8_t index, scale; /* REG_NONE: no index */
 	int32_t disp;
 };
@@ -78,8 +79,20 @@ static inline struct rm rm_index(unsigned base, unsigned index, unsigned scale, 
 	return (struct rm){.mem = true, .reg = base, .index = index, .scale = scale, .disp = disp};
 }
 
-/* A field of struct vcpu: translated code's stack pointer is its address. */
-#define VCPU_FIELD(field) rm_mem(RSP, (int32_t)offsetof(struct vcpu, field))
+/* At an offset in struct vcpu, whose address is a constant of the code; and with an index. */
+enum { RM_VCPU = 32 };
+
+static inline struct rm rm_vcpu(int32_t offset)
+{
+	return rm_mem(RM_VCPU, offset);
+}
+
+static inline struct rm rm_vcpu_index(unsigned index, unsigned scale, int32_t offset)
+{
+	return rm_index(RM_VCPU, index, scale, offset);
+}
+
+#define VCPU_FIELD(field) rm_vcpu((int32_t)offsetof(struct vcpu, field))
 
 /* What an instruction is but for its operands. */
 struct op {
@@ -138,8 +151,9 @@ void emit_alu_imm(struct emit *e, enum alu_op op, unsigned size, struct rm rm, i
 /* reg := imm, flags untouched, in the shortest form. */
 void emit_const(struct emit *e, unsigned reg, uint64_t imm);
 
-/* Jumps with a 32-bit displacement to be set by emit_patch(); return its place. */
+/* Branches with a 32-bit displacement to be set by emit_patch(); return its place. */
 uint8_t *emit_jmp(struct emit *e);
+uint8_t *emit_call(struct emit *e);
 uint8_t *emit_jcc(struct emit *e, unsigned cc);
 
 /* Lets the jump whose displacement is at `at` lead to `to`, both in the same view of memory. */

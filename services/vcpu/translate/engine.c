@@ -3,6 +3,8 @@
  * The translator as an engine. Code is interpreted trace by trace until one has begun HOT times;
  * then its region is translated. Everything that translated code leaves comes back here.
  */
+#include <errno.h>
+
 #include "execute/run.h"
 #include "execute/simd.h"
 #include "execute/state.h"
@@ -23,8 +25,11 @@ static const char *translator_unusable(void)
 
 static int translator_vcpu_init(struct vcpu *v)
 {
-	int ret = mobo_engine_interpreter.vcpu_init(v);
+	int ret = (uintptr_t)v > INT32_MAX - sizeof(*v) ? -ENOMEM : 0;
 
+	if (ret == 0) {
+		ret = mobo_engine_interpreter.vcpu_init(v);
+	}
 	if (ret == 0) {
 		ret = runtime_init_signals();
 	}

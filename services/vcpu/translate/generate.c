@@ -114,7 +114,7 @@ static uint8_t *check_page(const struct region *r, struct emit *e, uint64_t lin,
 	size_t id = offsetof(struct vcpu, tlbs) + ctx * sizeof(struct mmu_tlb) +
 		    offsetof(struct mmu_tlb, x_id) + tlb_slot(lin) * sizeof(uint32_t);
 
-	emit_op(e, (struct op){.opcode = 0x81}, 7, rm_mem(RSP, (int32_t)id)); /* cmpl */
+	emit_op(e, (struct op){.opcode = 0x81}, 7, rm_vcpu((int32_t)id)); /* cmpl */
 	emit32(e, map_id);
 	return emit_jcc(e, 5);
 }
@@ -135,7 +135,7 @@ static unsigned emit_entry_checks(struct vcpu *v, const struct region *r, struct
 	return n;
 }
 
-/* The entries of a block that nothing falls into, right before its body. */
+/* The entries of a block, to be followed by its body or a jump there. */
 static void entry_in_place(struct generate *g, struct block *b)
 {
 	uint8_t *jump[3];
@@ -152,6 +152,40 @@ static void entry_in_place(struct generate *g, struct block *b)
 	b->near = generate_here(g->x, &g->e);
 	if (b->live) {
 		generate_restore_flags(&g->e);
+	}
+}
+
+/* Are the block's entries right before its body? */
+static bool enters_in_place(const struct generate *g, unsigned n, bool fallen_into)
+{
+	return g->r->block[n].entered && !fallen_into && !g->heads[n] && !g->r->loop &&
+	       !g->r->plain && !g->r->crosses;
+}
+
+/* The block of r that begins at `at`, or -1. */
+static int block_at(const struct region *r, unsigned at)
+{
+	for (unsigned n = 0; n < r->n_blocks; n++) {
+		if (r->block[n].n && r->block[n].at == at) {
+			return (int)n;
+		}
+	}
+	return -1;
+}
+
+/* What call k returns to. `next`: the block that is emitted next, or -1. */
+static void returned_to(struct generate *g, unsigned k, int next)
+{
+	const struct region *r = g->r;
+	bool alone = r->plain || r->crosses || r->loop;
+	int to = alone ? -1 : block_at(r, r->at[k] + r->insn[k].len);
+
+	generate_return_checks(g, k);
+	if (to < 0) {
+		generate_return_exit(g, k);
+	} else if (to != next || !enters_in_place(g, (unsigned)to, false)) {
+		entry_in_place(g, &g->r->block[to]);
+		generate_fixup(g, emit_jmp(&g->e), (unsigned)to);
 	}
 }
 
@@ -196,10 +230,9 @@ static void block(struct generate *g, unsigned n, int next, bool fallen_into)
 	g->in_memory = false;
 	g->live = b->live;
 	b->back = 0;
-	b->ext = b->near = 0;
 	if (g->heads[n]) {
 		loop_head(g, b);
-	} else if (b->entered && !fallen_into && !g->r->loop && !g->r->plain && !g->r->crosses) {
+	} else if (enters_in_place(g, n, fallen_into)) {
 		entry_in_place(g, b);
 	}
 	b->body = generate_here(g->x, &g->e);
@@ -227,6 +260,9 @@ static void block(struct generate *g, unsigned n, int next, bool fallen_into)
 			}
 		}
 		g->r->after[k] = generate_here(g->x, &g->e);
+	}
+	if (g->r->returned_to && generate_is_call(g->r, last)) {
+		returned_to(g, last, next);
 	}
 	generate_settle_stack(g);
 	if (g->r->form[last].kind < FORM_JCC && g->r->form[last].kind != FORM_END) {
@@ -261,6 +297,16 @@ static void emit_stub(struct generate *g, const struct stub *s)
 	}
 	if (s->fixed) {
 		emit_const(e, RAX, s->lin);
+	}
+	if (s->calls) { /* over the jump back */
+		uint8_t *over = emit_call(e), *back = emit_jmp(e);
+
+		if (!e->full) {
+			emit_patch(over, e->p);
+			emit_patch(back, s->back);
+		}
+		generate_event(g->x, e, site);
+		return;
 	}
 	generate_event(g->x, e, site);
 	if (s->fixed) { /* what follows adds the offset */
@@ -316,6 +362,10 @@ static void emit_region(struct generate *g)
 	bool fallen_into = false;
 
 	find_heads(g);
+	for (unsigned b = 0; b < r->n_blocks; b++) {
+		r->block[b].ext = r->block[b].near = 0;
+	}
+	r->returned_to = !g->x->verify;
 	g->host = register_host;
 	g->n_leaving = 0;
 	if (r->loop) {
@@ -363,7 +413,7 @@ bool generate(struct vcpu *v, struct region *r)
 	g->x = x;
 	g->r = r;
 	g->n_stubs = g->n_fixups = 0;
-	g->e = (struct emit){x->code + x->code_used, x->code + x->code_size - EMIT_SLACK, false};
+	g->e = generate_at(v, x->code_used);
 	set_context(g);
 	r->map_id = cache_map_id(x, r->lin, r->gpa);
 	r->code = generate_here(x, &g->e);
@@ -385,7 +435,7 @@ bool generate(struct vcpu *v, struct region *r)
 bool generate_entry(struct vcpu *v, struct region *r, struct block *b)
 {
 	struct translator *x = v->translator;
-	struct emit e = {x->code + x->code_used, x->code + x->code_size - EMIT_SLACK, false};
+	struct emit e = generate_at(v, x->code_used);
 	struct site site = {.region = r->number, .insn = b->first, .kind = SITE_ENTRY};
 	uint32_t ext = generate_here(x, &e), near;
 	uint8_t *event[3], *body;

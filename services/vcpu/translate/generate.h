@@ -6,7 +6,7 @@
 #include "translate/emit.h"
 #include "translate/translate.h"
 
-enum { GENERATE_STUBS = 1024, GENERATE_FIXUPS = 256 };
+enum { GENERATE_STUBS = 1024, GENERATE_FIXUPS = 3 * REGION_BLOCKS };
 
 /* Code out of the way, emitted behind the region: a call of translate_event(). */
 struct stub {
@@ -16,6 +16,7 @@ struct stub {
 	uint64_t lin;
 	uint8_t *from; /* displacement of the jump that leads here */
 	uint8_t *back; /* where to go on; NULL: never */
+	bool calls;    /* ... when what the event leads to returns */
 };
 
 struct fixup {
@@ -115,7 +116,7 @@ static inline bool generate_resident(const struct generate *g, unsigned guest)
 
 static inline struct rm generate_gpr(unsigned guest)
 {
-	return rm_mem(RSP, (int32_t)(guest * 8));
+	return rm_vcpu((int32_t)(guest * 8));
 }
 
 /* -- state.c: flags and registers -- */
@@ -223,6 +224,13 @@ void groups_find(struct generate *g, const struct block *b);
 
 /* The branch k, and what block b, which it ends, goes on with; `next` is emitted next. */
 void generate_branch(struct generate *g, const struct block *b, unsigned k, int next);
+bool generate_is_call(const struct region *r, unsigned k);
+/* Where call k returns to, right behind it: is this what the guest returns to? */
+void generate_return_checks(struct generate *g, unsigned k);
+/* ... and on, out of the region. */
+void generate_return_exit(struct generate *g, unsigned k);
+/* RCX := twice the slot of vcpu.jumps[] for the RIP in RAX. */
+void generate_jump_slot(struct emit *e);
 /* The end of a block without a branch. */
 void generate_fall(struct generate *g, const struct block *b, unsigned k, int next);
 /* On the way of what has left a loop's fast copy. */
@@ -267,6 +275,14 @@ void generate_rejoin(struct generate *g, unsigned first);
 /* Calls runtime_event(), which goes on behind the site, elsewhere, or not at all. */
 void generate_event(struct translator *x, struct emit *e, struct site site);
 /* The address, as an offset into code memory, of the next byte. */
+static inline struct emit generate_at(const struct vcpu *v, size_t code)
+{
+	const struct translator *x = v->translator;
+
+	return (struct emit){x->code + code, x->code + x->code_size - EMIT_SLACK,
+			     (uint32_t)(uintptr_t)v, false};
+}
+
 static inline uint32_t generate_here(const struct translator *x, const struct emit *e)
 {
 	return (uint32_t)(e->p - x->code);

@@ -161,7 +161,7 @@ bool loop_members(const struct region *r, unsigned head, uint64_t members[2])
 		n_insns += b->n;
 		for (unsigned k = b->first; k < (unsigned)b->first + b->n; k++) {
 			operands |= is_candidate(r, k);
-			if (r->form[k].kind <= FORM_END) {
+			if (r->form[k].kind <= FORM_END || r->form[k].kind == FORM_CALL) {
 				return false;
 			}
 		}

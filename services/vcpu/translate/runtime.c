@@ -25,11 +25,11 @@
 
 /* -- code -- */
 
-static void store_registers(struct emit *e, int below)
+static void store_registers(struct emit *e)
 {
 	for (unsigned guest = 0; guest < 16; guest++) {
 		if (translate_resident(guest)) {
-			emit_store(e, 8, register_host[guest], rm_mem(RSP, (int)guest * 8 + below));
+			emit_store(e, 8, register_host[guest], generate_gpr(guest));
 		}
 	}
 }
@@ -43,25 +43,25 @@ static void load_registers(struct emit *e)
 	}
 }
 
-static struct rm field(size_t offset, int below)
+static struct rm field(size_t offset)
 {
-	return rm_mem(RSP, (int)offset + below);
+	return rm_vcpu((int32_t)offset);
 }
 
 /* MOVUPS each XMM register to or from its place (`opcode` 0x11, 0x10). */
-static void move_xmm(struct emit *e, unsigned opcode, int below)
+static void move_xmm(struct emit *e, unsigned opcode)
 {
 	for (unsigned n = 0; n < 16; n++) {
 		emit_op(e, (struct op){.map = MAP_0F, .opcode = opcode}, n,
-			field(offsetof(struct vcpu, fx.xmm) + n * 16, below));
+			field(offsetof(struct vcpu, fx.xmm) + n * 16));
 	}
 }
 
 /* A jump that is taken if fewer vectors are the guest's. */
-static uint8_t *skip_unless(struct emit *e, enum event_vectors which, int below)
+static uint8_t *skip_unless(struct emit *e, enum event_vectors which)
 {
 	emit_op(e, (struct op){.opcode = 0x80, .byte_rm = true}, 7,
-		field(offsetof(struct vcpu, event_vectors), below));
+		field(offsetof(struct vcpu, event_vectors)));
 	emit8(e, which);
 	return emit_jcc(e, 2);
 }
@@ -70,9 +70,9 @@ static uint8_t *skip_unless(struct emit *e, enum event_vectors which, int below)
  * What AVX-512 adds: VEXTRACTF64X4 or VINSERTF64X4 of ZMM0..15, VMOVUPS of ZMM16..31, KMOVQ. To be
  * stored before the YMM registers' upper halves, and loaded behind them.
  */
-static void move_zmm(struct emit *e, bool store, int below)
+static void move_zmm(struct emit *e, bool store)
 {
-	uint8_t *skip = skip_unless(e, EVENT_ZMM, below);
+	uint8_t *skip = skip_unless(e, EVENT_ZMM);
 	const uint8_t len = 2 << EVEX_LEN_SHIFT;
 
 	for (unsigned n = 0; n < 16; n++) {
@@ -84,7 +84,7 @@ static void move_zmm(struct emit *e, bool store, int below)
 				    .w = true,
 				    .opcode = store ? 0x1b : 0x1a,
 				    .vvvv = store ? 0 : n},
-			n, field(offsetof(struct vcpu, zmmh) + n * 32, below));
+			n, field(offsetof(struct vcpu, zmmh) + n * 32));
 		emit8(e, 1);
 	}
 	for (unsigned n = 0; n < 16; n++) {
@@ -93,7 +93,7 @@ static void move_zmm(struct emit *e, bool store, int below)
 				    .evex2 = len,
 				    .map = MAP_0F,
 				    .opcode = store ? 0x11 : 0x10},
-			16 + n, field(offsetof(struct vcpu, zmm16) + n * 64, below));
+			16 + n, field(offsetof(struct vcpu, zmm16) + n * 64));
 	}
 	for (unsigned n = 0; n < 8; n++) {
 		emit_op(e,
@@ -101,15 +101,15 @@ static void move_zmm(struct emit *e, bool store, int below)
 				    .map = MAP_0F,
 				    .w = true,
 				    .opcode = store ? 0x91 : 0x90},
-			n, field(offsetof(struct vcpu, opmask) + n * 8, below));
+			n, field(offsetof(struct vcpu, opmask) + n * 8));
 	}
 	emit_patch(skip, e->p);
 }
 
 /* The YMM registers' upper halves, if they are the guest's: VEXTRACTF128 and VINSERTF128. */
-static void move_ymm(struct emit *e, bool store, int below)
+static void move_ymm(struct emit *e, bool store)
 {
-	uint8_t *skip = skip_unless(e, EVENT_YMM, below);
+	uint8_t *skip = skip_unless(e, EVENT_YMM);
 
 	for (unsigned n = 0; n < 16; n++) {
 		emit_op(e,
@@ -119,7 +119,7 @@ static void move_ymm(struct emit *e, bool store, int below)
 				    .prefix = 0x66,
 				    .opcode = store ? 0x19 : 0x18,
 				    .vvvv = store ? 0 : n},
-			n, field(offsetof(struct vcpu, ymmh) + n * 16, below));
+			n, field(offsetof(struct vcpu, ymmh) + n * 16));
 		emit8(e, 1);
 	}
 	if (store) { /* vzeroupper: C's SSE code wants it */
@@ -155,11 +155,48 @@ static void pop_saved(struct emit *e)
 	emit8(e, 0xc3);
 }
 
+/* The stack pointer of translated code when its stack is empty. */
+static uint64_t returns_base(const struct vcpu *v)
+{
+	return (uint64_t)(uintptr_t)v - 2 * sizeof(uint64_t);
+}
+
+/*
+ * Where a return goes that was not predicted: RAX is its target, CL the key's context in
+ * vcpu.jumps, ECX >> 8 which return it is. One that finds no return address takes the lowest one of
+ * the stack, that of return_empty, which stays there.
+ */
+static void emit_returns(struct vcpu *v, struct emit *e)
+{
+	struct translator *x = v->translator;
+	int32_t jumps = (int32_t)offsetof(struct vcpu, jumps);
+	uint64_t *lowest = (uint64_t *)(uintptr_t)returns_base(v);
+	uint8_t *miss;
+
+	*lowest = (uint64_t)(uintptr_t)cache_exec(x, generate_here(x, e));
+	v->code_rsp = (uint64_t)(uintptr_t)lowest;
+	emit_lea(e, 8, RSP, rm_mem(RSP, -8));
+	x->return_miss = generate_here(x, e);
+	emit_store(e, 4, RCX, VCPU_FIELD(returns_by));
+	emit_op(e, (struct op){.map = MAP_0F, .opcode = 0xb6}, SCRATCH, rm_reg(RCX));
+	emit_alu(e, 0xc1, 4, 4, rm_reg(SCRATCH)); /* shl */
+	emit8(e, (uint8_t)__builtin_ctz(sizeof(v->jumps[0])));
+	generate_jump_slot(e);
+	emit_lea(e, 8, RCX, rm_index(SCRATCH, RCX, 3, 0));
+	emit_alu(e, 0x3b, 8, RAX,
+		 rm_vcpu_index(RCX, 0, jumps + (int32_t)offsetof(struct jump_slot, rip)));
+	miss = emit_jcc(e, 5);
+	emit_alu(e, 0xff, 4, 4,
+		 rm_vcpu_index(RCX, 0, jumps + (int32_t)offsetof(struct jump_slot, host)));
+	emit_patch(miss, e->p);
+	generate_event(x, e, (struct site){.kind = SITE_RETURN});
+}
+
+/* Calls of C have to be balanced with returns, or the host's return prediction is off by one. */
 void runtime_emit(struct vcpu *v)
 {
 	struct translator *x = v->translator;
-	struct emit code = {x->code, x->code + x->code_size - EMIT_SLACK, false}, *e = &code;
-	enum { BELOW = 8 }; /* the return address lies below the vCPU */
+	struct emit code = generate_at(v, 0), *e = &code;
 	uint8_t *leave, *resume;
 	union {
 		const uint8_t *code;
@@ -169,46 +206,44 @@ void runtime_emit(struct vcpu *v)
 	/* enter(v, host) */
 	enter.code = e->p + x->to_exec;
 	push_saved(e);
-	emit_store(e, 8, RSP, rm_mem(RDI, offsetof(struct vcpu, host_rsp)));
-	emit_mov(e, RSP, RDI);
+	emit_store(e, 8, RSP, VCPU_FIELD(host_rsp));
 	emit_store(e, 8, RSI, VCPU_FIELD(event_resume));
 	resume = emit_jmp(e);
 	x->enter = enter.fn;
 
 	/* event: [rsp] is the site's address */
 	x->event = generate_here(x, e);
-	emit_store(e, 8, RAX, field(offsetof(struct vcpu, event_arg), BELOW));
-	emit_store(e, 8, SCRATCH, field(offsetof(struct vcpu, event_scratch), BELOW));
+	emit_store(e, 8, RAX, VCPU_FIELD(event_arg));
+	emit_store(e, 8, SCRATCH, VCPU_FIELD(event_scratch));
 	emit8(e, 0x9f);								/* lahf */
 	emit_op(e, (struct op){.map = MAP_0F, .opcode = 0x90}, 0, rm_reg(RAX)); /* seto */
-	emit_op(e, (struct op){.prefix = 0x66, .opcode = 0x89}, RAX,
-		field(offsetof(struct vcpu, event_flags), BELOW));
-	store_registers(e, BELOW);
-	move_xmm(e, 0x11, BELOW);
+	emit_op(e, (struct op){.prefix = 0x66, .opcode = 0x89}, RAX, VCPU_FIELD(event_flags));
+	store_registers(e);
+	move_xmm(e, 0x11);
 	if (x->avx512) {
-		move_zmm(e, true, BELOW);
+		move_zmm(e, true);
 	}
 	if (x->avx) {
-		move_ymm(e, true, BELOW);
+		move_ymm(e, true);
 	}
 	emit8(e, 0x58 | RSI); /* pop */
-	emit_mov(e, RDI, RSP);
-	emit_mov(e, RBX, RSP);
+	emit_store(e, 8, RSP, VCPU_FIELD(code_rsp));
 	emit_load(e, 8, RSP, VCPU_FIELD(host_rsp));
+	emit_const(e, RDI, (uint64_t)(uintptr_t)v);
 	emit_const(e, RAX, (uint64_t)(uintptr_t)runtime_event);
-	emit_alu(e, 0xff, 4, 2, rm_reg(RAX)); /* call */
-	emit_mov(e, RSP, RBX);
+	emit_alu(e, 0xff, 4, 2, rm_reg(RAX));	/* call */
 	emit_alu(e, 0x85, 8, RAX, rm_reg(RAX)); /* test */
 	leave = emit_jcc(e, 4);
 	emit_store(e, 8, RAX, VCPU_FIELD(event_resume));
 
 	emit_patch(resume, e->p);
-	move_xmm(e, 0x10, 0);
+	emit_load(e, 8, RSP, VCPU_FIELD(code_rsp));
+	move_xmm(e, 0x10);
 	if (x->avx) {
-		move_ymm(e, false, 0);
+		move_ymm(e, false);
 	}
 	if (x->avx512) {
-		move_zmm(e, false, 0);
+		move_zmm(e, false);
 	}
 	load_registers(e);
 	emit_load(e, 8, SCRATCH, VCPU_FIELD(event_scratch));
@@ -217,11 +252,12 @@ void runtime_emit(struct vcpu *v)
 	emit8(e, 0x7f);
 	emit8(e, 0x9e);
 	emit_load(e, 8, RAX, VCPU_FIELD(event_result));
-	emit_alu(e, 0xff, 4, 4, VCPU_FIELD(event_resume)); /* jmp */
+	emit_alu(e, 0xff, 4, 6, VCPU_FIELD(event_resume)); /* push */
+	emit8(e, 0xc3);
 
 	emit_patch(leave, e->p);
-	emit_load(e, 8, RSP, VCPU_FIELD(host_rsp));
 	pop_saved(e);
+	emit_returns(v, e);
 	x->code_used = (generate_here(x, e) + 63) & ~(size_t)63;
 }
 
@@ -486,6 +522,11 @@ const uint8_t *runtime_event(struct vcpu *v, const struct site *site)
 	if (site->kind == SITE_EXIT) {
 		return leave_by(v, site->region);
 	}
+	if (site->kind == SITE_RETURN) {
+		const struct code_return *ret = &x->returns[v->returns_by >> 8];
+
+		return indirect(v, x->regions[ret->region], ret->insn);
+	}
 	r = x->regions[site->region];
 	if (x->verify && site->kind != SITE_INDIRECT &&
 	    verify_ends(v, r->lin | r->at[site->insn])) {
@@ -536,9 +577,30 @@ static void pass_on(int sig, siginfo_t *info, void *uc)
 
 static _Thread_local struct vcpu *running;
 
+/* Translated code's stack is no place for signals: they get one, if the thread has none yet. */
 void runtime_set_running(struct vcpu *v)
 {
+	uint8_t *end = (uint8_t *)v - VCPU_RETURNS - VCPU_GUARD;
+	stack_t stack;
+
+	if (running == v) {
+		return;
+	}
 	running = v;
+	if (sigaltstack(NULL, &stack) == 0 && stack.ss_flags & SS_DISABLE) {
+		stack = (stack_t){.ss_sp = end - VCPU_SIGNAL_STACK, .ss_size = VCPU_SIGNAL_STACK};
+		sigaltstack(&stack, NULL);
+	}
+}
+
+/* More calls than the stack has room for: it is empty from now on. */
+static bool is_returns_end(const struct vcpu *v, uint64_t rip, const void *at)
+{
+	const struct translator *x = v->translator;
+	const uint8_t *guard = (const uint8_t *)v - VCPU_RETURNS - VCPU_GUARD;
+
+	return (uint64_t)((const uint8_t *)at - guard) < VCPU_GUARD &&
+	       rip - (uint64_t)(uintptr_t)cache_exec(x, 0) < x->code_used;
 }
 
 static void on_signal(int sig, siginfo_t *info, void *uc_)
@@ -550,8 +612,12 @@ static void on_signal(int sig, siginfo_t *info, void *uc_)
 	struct region *r;
 	unsigned k;
 
+	if (x && sig == SIGSEGV && is_returns_end(v, (uint64_t)reg[REG_RIP], info->si_addr)) {
+		reg[REG_RSP] = (greg_t)returns_base(v);
+		return;
+	}
 	r = x ? cache_find_host(x, (const uint8_t *)reg[REG_RIP], &k) : NULL;
-	if (!r || reg[REG_RSP] != (greg_t)(uintptr_t)v) {
+	if (!r) {
 		pass_on(sig, info, uc_);
 		return;
 	}
@@ -560,6 +626,9 @@ static void on_signal(int sig, siginfo_t *info, void *uc_)
 				 .kind = SITE_FAULT,
 				 .flags = r->in_host[k] ? SITE_FLAGS : 0};
 	reg[REG_RSP] -= 8;
+	if ((uint64_t)reg[REG_RSP] < (uint64_t)(uintptr_t)v - VCPU_RETURNS) {
+		reg[REG_RSP] = (greg_t)returns_base(v) - 8;
+	}
 	*(const struct site **)(uintptr_t)reg[REG_RSP] = &x->fault;
 	reg[REG_RIP] = (greg_t)(uintptr_t)cache_exec(x, x->event);
 }

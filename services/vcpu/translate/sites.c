@@ -33,14 +33,10 @@ static int32_t page_offset(void)
 	return (int32_t)offsetof(struct tlb_entry, page);
 }
 
-/* `opcode` disp(%rsp), %rax, in LEN_TLB_OP bytes whatever the displacement. */
-static void emit_tlb_op(struct emit *e, uint8_t opcode, int32_t disp)
+/* `opcode` field of struct vcpu, %rax, in LEN_TLB_OP bytes. */
+static void emit_tlb_op(struct emit *e, uint8_t opcode, int32_t offset)
 {
-	emit8(e, 0x48);
-	emit8(e, opcode);
-	emit8(e, 0x84);
-	emit8(e, 0x24);
-	emit32(e, (uint32_t)disp);
+	emit_alu(e, opcode, 8, RAX, rm_vcpu(offset));
 }
 
 /* cmp $4096 - size, %rax; ja. Returns the jump's displacement. */
@@ -64,21 +60,21 @@ uint8_t *site_emit_lookup(struct emit *e, int32_t tlb, bool write, unsigned size
 	}
 	emit8(e, 12 - ENTRY_SHIFT);
 	emit_alu_imm(e, ALU_AND, 4, rm_reg(RCX), (TLB_SIZE - 1) << ENTRY_SHIFT);
-	emit_alu(e, 0x33, 8, RAX, rm_index(RSP, RCX, 0, tlb + tag_offset(write)));
+	emit_alu(e, 0x33, 8, RAX, rm_vcpu_index(RCX, 0, tlb + tag_offset(write)));
 	return emit_limit(e, size);
 }
 
 void site_emit_host(struct emit *e, int32_t tlb, bool write)
 {
-	emit_load(e, 8, RAX, rm_index(RSP, RCX, 0, tlb + page_offset()));
-	emit_alu(e, 0x2b, 8, RAX, rm_index(RSP, RCX, 0, tlb + tag_offset(write)));
+	emit_load(e, 8, RAX, rm_vcpu_index(RCX, 0, tlb + page_offset()));
+	emit_alu(e, 0x2b, 8, RAX, rm_vcpu_index(RCX, 0, tlb + tag_offset(write)));
 }
 
 static uint8_t *emit_by_slot(struct emit *e, int32_t tlb, const struct site *s)
 {
 	uint8_t *from = site_emit_lookup(e, tlb, s->flags & SITE_RANGE_WRITE, s->size);
 
-	emit_alu(e, 0x03, 8, RAX, rm_index(RSP, RCX, 0, tlb + page_offset()));
+	emit_alu(e, 0x03, 8, RAX, rm_vcpu_index(RCX, 0, tlb + page_offset()));
 	return from;
 }
 
@@ -106,7 +102,7 @@ void site_emit_stub(struct translator *x, struct emit *e, int32_t tlb, const str
 	if (s->flags & SITE_CACHED) {
 		emit_tlb_op(e, 0x33, (int32_t)offsetof(struct vcpu, no_page) + tag);
 	} else {
-		emit_alu(e, 0x33, 8, RAX, rm_index(RSP, RCX, 0, tlb + tag));
+		emit_alu(e, 0x33, 8, RAX, rm_vcpu_index(RCX, 0, tlb + tag));
 	}
 	generate_event(x, e, *s);
 	at = emit_jmp(e);
@@ -146,7 +142,8 @@ bool site_turn(struct vcpu *v, const struct site *site, uint64_t lin)
 	struct site *s = writable(x, site);
 	struct region *r = x->regions[s->region];
 	uint8_t *back = back_of(s), *stub = (uint8_t *)s - LEN_CALL - LEN_TLB_OP;
-	int32_t entry = site_tlb(r->key) + (int32_t)(tlb_slot(lin) * sizeof(struct tlb_entry));
+	int32_t entry = (int32_t)(uintptr_t)v + site_tlb(r->key) +
+			(int32_t)(tlb_slot(lin) * sizeof(struct tlb_entry));
 	int32_t tag = entry + tag_offset(s->flags & SITE_RANGE_WRITE), page = entry + page_offset();
 
 	if (r->turns[s->insn] == SITE_TURNS) {

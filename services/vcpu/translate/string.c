@@ -71,11 +71,11 @@ static void check_run(struct generate *g, unsigned k, unsigned pointer, bool wri
 	emit_alu(e, 0xc1, 4, 5, rm_reg(RCX)); /* shr */
 	emit8(e, 12 - log_of(sizeof(struct tlb_entry)));
 	emit_alu_imm(e, ALU_AND, 4, rm_reg(RCX), (TLB_SIZE - 1) * (int)sizeof(struct tlb_entry));
-	emit_alu(e, 0x33, 8, RAX, rm_index(RSP, RCX, 0, g->tlb + (int32_t)tag));
+	emit_alu(e, 0x33, 8, RAX, rm_vcpu_index(RCX, 0, g->tlb + (int32_t)tag));
 	emit_alu(e, 0x3b, 8, RAX, rm_reg(SCRATCH));
 	generate_unlikely(g, k, 7);
 	emit_alu(e, 0x03, 8, RAX,
-		 rm_index(RSP, RCX, 0, g->tlb + (int32_t)offsetof(struct tlb_entry, page)));
+		 rm_vcpu_index(RCX, 0, g->tlb + (int32_t)offsetof(struct tlb_entry, page)));
 }
 
 /* The guest's RSI or RDI behind the run, of which RCX has the bytes. */
@@ -175,7 +175,7 @@ static void bit_address(struct generate *g, unsigned k)
 	emit_lea(e, i->addrsize == 4 ? 4 : 8, RAX, rm_index(RAX, RCX, log_of(size), 0));
 	if (i->seg >= SEG_FS && g->long_mode) {
 		emit_alu(e, 0x03, 8, RAX,
-			 rm_mem(RSP, (int32_t)(offsetof(struct vcpu, seg_base) + i->seg * 8)));
+			 rm_vcpu((int32_t)(offsetof(struct vcpu, seg_base) + i->seg * 8)));
 	}
 }
 

@@ -110,13 +110,13 @@ static void whole(struct generate *g, unsigned k)
 /* The selector or base of a segment register. */
 static struct rm segment_field(enum seg seg, size_t offset)
 {
-	return rm_mem(RSP, (int32_t)(offsetof(struct vcpu, seg) + seg * sizeof(struct segment) +
-				     offset));
+	return rm_vcpu(
+		(int32_t)(offsetof(struct vcpu, seg) + seg * sizeof(struct segment) + offset));
 }
 
 static struct rm base_field(enum seg seg)
 {
-	return rm_mem(RSP, (int32_t)(offsetof(struct vcpu, seg_base) + seg * 8));
+	return rm_vcpu((int32_t)(offsetof(struct vcpu, seg_base) + seg * 8));
 }
 
 static void put_base(struct generate *g, enum seg seg, unsigned host)
@@ -178,7 +178,7 @@ static void set_flag(struct generate *g, uint32_t flag, bool on)
 void generate_get_rflags(struct emit *e)
 {
 	emit_op(e, (struct op){.map = MAP_0F, .opcode = 0xb6}, SCRATCH,
-		rm_mem(RSP, offsetof(struct vcpu, aflags) + 1));
+		rm_vcpu(offsetof(struct vcpu, aflags) + 1));
 	emit_op(e, (struct op){.map = MAP_0F, .opcode = 0xb6}, RCX, VCPU_FIELD(aflags));
 	emit_alu(e, 0xc1, 4, 4, rm_reg(RCX)); /* shl $11, %ecx */
 	emit8(e, 11);
@@ -310,7 +310,7 @@ static void move_from_control(struct generate *g, unsigned k)
 	};
 	const struct insn *i = &g->r->insn[k];
 
-	emit_load(&g->e, 8, RAX, rm_mem(RSP, (int32_t)field[i->reg & 7]));
+	emit_load(&g->e, 8, RAX, rm_vcpu((int32_t)field[i->reg & 7]));
 	put_result(g, i->rm, g->long_mode ? 8 : 4);
 }
 

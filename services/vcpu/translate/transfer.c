@@ -29,8 +29,8 @@ enum form_kind transfer_form(const struct insn *i, uint32_t key)
 
 static struct rm segment_field(enum seg seg, size_t offset)
 {
-	return rm_mem(RSP, (int32_t)(offsetof(struct vcpu, seg) + seg * sizeof(struct segment) +
-				     offset));
+	return rm_vcpu(
+		(int32_t)(offsetof(struct vcpu, seg) + seg * sizeof(struct segment) + offset));
 }
 
 /* A flat segment but for its selector. */
@@ -63,7 +63,7 @@ static void enter_ring(struct generate *g, uint32_t key)
 	load_segment(e, SEG_CS, ATTR_CODE | dpl);
 	load_segment(e, SEG_SS, ATTR_DATA | dpl);
 	emit_op(e, (struct op){.map = MAP_0F, .opcode = 0xb7}, RAX,
-		rm_mem(RSP, (int32_t)offsetof(struct vcpu, star) + (user ? 6 : 4)));
+		rm_vcpu((int32_t)offsetof(struct vcpu, star) + (user ? 6 : 4)));
 	if (user) {
 		emit_alu_imm(e, ALU_ADD, 4, rm_reg(RAX), 8);
 		emit_lea(e, 4, RCX, rm_mem(RAX, 8));
@@ -80,7 +80,7 @@ static void enter_ring(struct generate *g, uint32_t key)
 	emit8(e, user ? 3 : 0);
 	emit_alu(e, 0xc7, 4, 0, VCPU_FIELD(mode));
 	emit32(e, key & MODE_BITS);
-	emit_lea(e, 8, RAX, rm_mem(RSP, (int32_t)tlb));
+	emit_lea(e, 8, RAX, rm_vcpu((int32_t)tlb));
 	emit_store(e, 8, RAX, VCPU_FIELD(tlb));
 }
 

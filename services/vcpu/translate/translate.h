@@ -87,6 +87,7 @@ struct region {
 	bool dead;
 	bool crosses;
 	bool plain;	     /* a copy of a block's rest, without groups */
+	bool returned_to;    /* calls leave return addresses: `after` of theirs */
 	struct loop *loop;   /* a loop's fast copy: see loops.h. Shares what was decoded */
 	struct insn *insn;   /* as decoded, not bound */
 	struct insn **bound; /* those that were interpreted, and what ends them; or NULL */
@@ -107,6 +108,7 @@ enum site_kind {
 	SITE_INTERPRET, /* the instruction is to be interpreted */
 	SITE_EXIT,	/* a direct branch leaves the region: exits[region] */
 	SITE_INDIRECT,	/* the target vcpu.event_arg is not in the jump cache */
+	SITE_RETURN,	/* ... of the return that vcpu.returns_by tells of */
 	SITE_POLL,	/* a request, before instruction `insn` */
 	SITE_ENTRY,	/* ... or the page moved: an entry's checks */
 	SITE_LOOP,	/* the loop whose head `insn` begins goes round again */
@@ -140,7 +142,13 @@ struct exit_link {
 	uint32_t saved;	     /* ... of the jump behind it */
 	uint32_t stub, slow; /* where they lead when not linked */
 	uint32_t next;	     /* in a block's links */
+	bool returns;	     /* it is what follows a call, and what it leads to is checked */
 	bool linked;
+};
+
+/* A return: what it is said to be by vcpu.returns_by. */
+struct code_return {
+	uint32_t region, insn;
 };
 
 /* A block by which its region is entered. */
@@ -189,6 +197,8 @@ struct translator {
 	uint32_t n_regions, regions_room;
 	struct exit_link *exits;
 	uint32_t n_exits, exits_room;
+	struct code_return *returns;
+	uint32_t n_returns, returns_room;
 	struct entry *entries[ENTRY_HASH];
 	struct found found[FOUND_HASH];
 	struct region *sources[SOURCE_HASH]; /* by what they begin with, at any linear address */
@@ -207,7 +217,7 @@ struct translator {
 	struct insn pair[2];   /* the instruction being interpreted, and what ends it */
 	/* The runtime's entry points, in the executable view. */
 	void (*enter)(struct vcpu *v, const uint8_t *host);
-	uint32_t event; /* code offset */
+	uint32_t event, return_miss; /* code offsets */
 };
 
 /* -- cache.c: code memory, what is where, and its end -- */

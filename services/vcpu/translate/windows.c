@@ -21,7 +21,7 @@ enum { MOST_INSNS = 8192, LEAST_PASSES = 16, MOST_PASSES = 1024 };
 
 static struct rm slot_field(unsigned slot)
 {
-	return rm_mem(RSP, (int32_t)(offsetof(struct vcpu, window) + slot * sizeof(uint64_t)));
+	return rm_vcpu((int32_t)(offsetof(struct vcpu, window) + slot * sizeof(uint64_t)));
 }
 
 /* The host register that has a sum's: a guest register's own, or `scratch`. */
