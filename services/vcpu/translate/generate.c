@@ -135,7 +135,15 @@ static unsigned emit_entry_checks(struct vcpu *v, const struct region *r, struct
 	return n;
 }
 
-/* The entries of a block, to be followed by its body or a jump there. */
+static void entry_event(struct generate *g, const struct block *b, uint8_t *from)
+{
+	generate_stub(g, (struct stub){.site = {.region = g->x->n_regions,
+						.kind = SITE_ENTRY,
+						.insn = b->first},
+				       .from = from});
+}
+
+/* The entries of a block that nothing falls into, right before its body. */
 static void entry_in_place(struct generate *g, struct block *b)
 {
 	uint8_t *jump[3];
@@ -144,22 +152,12 @@ static void entry_in_place(struct generate *g, struct block *b)
 	b->ext = generate_here(g->x, &g->e);
 	n = emit_entry_checks(g->v, g->r, &g->e, jump);
 	while (n) {
-		generate_stub(g, (struct stub){.site = {.region = g->x->n_regions,
-							.kind = SITE_ENTRY,
-							.insn = b->first},
-					       .from = jump[--n]});
+		entry_event(g, b, jump[--n]);
 	}
 	b->near = generate_here(g->x, &g->e);
 	if (b->live) {
 		generate_restore_flags(&g->e);
 	}
-}
-
-/* Are the block's entries right before its body? */
-static bool enters_in_place(const struct generate *g, unsigned n, bool fallen_into)
-{
-	return g->r->block[n].entered && !fallen_into && !g->heads[n] && !g->r->loop &&
-	       !g->r->plain && !g->r->crosses;
 }
 
 /* The block of r that begins at `at`, or -1. */
@@ -173,7 +171,10 @@ static int block_at(const struct region *r, unsigned at)
 	return -1;
 }
 
-/* What call k returns to. `next`: the block that is emitted next, or -1. */
+/*
+ * What call k returns to, if it is in the region: is its page still there? Requests are looked for
+ * by whoever called: no cycle is made of calls to higher addresses of a page and their returns.
+ */
 static void returned_to(struct generate *g, unsigned k, int next)
 {
 	const struct region *r = g->r;
@@ -183,8 +184,13 @@ static void returned_to(struct generate *g, unsigned k, int next)
 	generate_return_checks(g, k);
 	if (to < 0) {
 		generate_return_exit(g, k);
-	} else if (to != next || !enters_in_place(g, (unsigned)to, false)) {
-		entry_in_place(g, &g->r->block[to]);
+		return;
+	}
+	entry_event(g, &r->block[to], check_page(r, &g->e, r->lin, r->map_id));
+	if (r->block[to].live) {
+		generate_restore_flags(&g->e);
+	}
+	if (to != next) {
 		generate_fixup(g, emit_jmp(&g->e), (unsigned)to);
 	}
 }
@@ -232,7 +238,7 @@ static void block(struct generate *g, unsigned n, int next, bool fallen_into)
 	b->back = 0;
 	if (g->heads[n]) {
 		loop_head(g, b);
-	} else if (enters_in_place(g, n, fallen_into)) {
+	} else if (n == 0 && !fallen_into && !g->r->loop && !g->r->plain && !g->r->crosses) {
 		entry_in_place(g, b);
 	}
 	b->body = generate_here(g->x, &g->e);

@@ -74,7 +74,7 @@ struct generate {
 	/* Where guest registers are: register_host, or as a loop's fast copy wants them. */
 	const uint8_t *host;
 	/* Of a loop's fast copy: see windows.c. */
-	uint8_t loop_host[16];
+	uint8_t loop_host[16], slot_host[VCPU_WINDOWS];
 	unsigned n_leaving;
 	struct leaving leaving[GENERATE_LEAVING];
 	uint8_t *windows_begin;

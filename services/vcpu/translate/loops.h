@@ -81,6 +81,7 @@ struct loop {
 	uint64_t members[2]; /* blocks */
 	uint32_t slow;	     /* code offset: the head's body in the slow copy */
 	uint16_t n_insns;
+	uint16_t passes; /* that it has been seen to make each time */
 	uint8_t n_windows, n_slots, n_narrow, n_uses;
 	struct narrow narrow[LOOP_NARROW];
 	struct window window[LOOP_WINDOWS];

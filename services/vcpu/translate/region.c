@@ -169,13 +169,8 @@ static struct block *block_ending(struct draft *d, unsigned k)
 /* What follows a call: returns enter it. */
 static void return_point(struct draft *d, unsigned at)
 {
-	int n = -1;
-
 	if (at < PAGE && !d->v->translator->verify && was_reached(d, at)) {
-		n = get_block(d, at);
-	}
-	if (n >= 0) {
-		d->block[n].entered = true;
+		get_block(d, at);
 	}
 }
 
@@ -270,7 +265,7 @@ static void decode_block(struct draft *d, unsigned n)
 
 static void decode_all(struct draft *d, unsigned at)
 {
-	d->block[get_block(d, at)].entered = true;
+	get_block(d, at);
 	while (d->n_todo) { /* the last first: what falls through follows its branch */
 		unsigned n = d->todo[--d->n_todo];
 

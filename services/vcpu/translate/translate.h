@@ -58,7 +58,6 @@ struct block {
 	uint16_t first, n;   /* instructions */
 	int16_t taken, next; /* successors in the region by branch and by falling through, or -1 */
 	bool leaves;	     /* may go on outside of the region */
-	bool entered;  /* is likely to be from outside: it begins the region or follows a call */
 	bool loops;    /* led to from its page here or above: it looks for requests */
 	flag_set live; /* flags that must be the guest's when it is entered */
 	uint32_t body; /* offsets into code memory: host EFLAGS hold the live flags */

@@ -23,13 +23,23 @@ static void skip(struct translator *x, uint32_t code)
 	memcpy(x->code + code, nop, sizeof(nop));
 }
 
+static unsigned times_entered(const struct block *b)
+{
+	return b->passes > b->rounds ? b->passes - b->rounds : 1;
+}
+
 /* Are the passes of a loop, as watched, worth what is to be done before its fast copy? */
 static bool is_worth(const struct block *b, const struct loop *l)
 {
-	unsigned times_entered = b->passes > b->rounds ? b->passes - b->rounds : 1;
 	unsigned cost = 14 + 15 * l->n_windows + 5 * l->n_narrow, gain = 2 + 5 * l->n_uses;
 
-	return gain * b->rounds > cost * times_entered;
+	return gain * b->rounds > cost * times_entered(b);
+}
+
+static bool generate_fast(struct vcpu *v, struct region *fast, const struct block *b)
+{
+	fast->loop->passes = (uint16_t)(b->rounds / times_entered(b));
+	return generate(v, fast);
 }
 
 void loop_speed_up(struct vcpu *v, struct region *r, struct block *b)
@@ -37,7 +47,7 @@ void loop_speed_up(struct vcpu *v, struct region *r, struct block *b)
 	struct translator *x = v->translator;
 	struct region *fast = region_loop(v, r, (unsigned)(b - r->block));
 
-	if (fast && is_worth(b, fast->loop) && generate(v, fast)) {
+	if (fast && is_worth(b, fast->loop) && generate_fast(v, fast, b)) {
 		x->code[b->back] = 0xe9; /* jmp */
 		emit_patch(x->code + b->back + 1, x->code + fast->code);
 	} else {

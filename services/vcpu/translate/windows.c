@@ -247,15 +247,33 @@ static uint32_t named(const struct insn *i)
 	return set;
 }
 
-/* Fills g->loop_host. */
-static void move_registers(struct generate *g)
+/* The host register of a guest register that the loop does not name, from *at on; or REG_NONE. */
+static uint8_t free_register(struct generate *g, uint32_t used, unsigned *at)
 {
 	static const uint8_t candidate[] = {RBX, RBP, RSI, RDI, R8, R9, R12, R13};
+
+	while (*at < sizeof(candidate) && used >> candidate[*at] & 1) {
+		++*at;
+	}
+	if (*at == sizeof(candidate)) {
+		return REG_NONE;
+	}
+	g->loop_host[candidate[*at]] = REG_NONE;
+	return register_host[candidate[(*at)++]];
+}
+
+/* Passes from which on it is worth to have a slot in a register: it is to be put back. */
+enum { LONG_LOOP = 6 };
+
+/* Fills g->loop_host and g->slot_host. */
+static void move_registers(struct generate *g)
+{
 	const struct region *r = g->r;
 	uint32_t used = 0;
 	unsigned at = 0;
 
 	memcpy(g->loop_host, register_host, sizeof(g->loop_host));
+	memset(g->slot_host, REG_NONE, sizeof(g->slot_host));
 	for (unsigned n = 0; n < r->n_blocks; n++) {
 		const struct block *b = &r->block[n];
 
@@ -269,17 +287,12 @@ static void move_registers(struct generate *g)
 		}
 	}
 	for (unsigned reg = 0; reg < 16; reg++) {
-		if (!(used >> reg & 1) || register_host[reg] != REG_NONE) {
-			continue;
+		if (used >> reg & 1 && register_host[reg] == REG_NONE) {
+			g->loop_host[reg] = free_register(g, used, &at);
 		}
-		while (at < sizeof(candidate) && used >> candidate[at] & 1) {
-			at++;
-		}
-		if (at == sizeof(candidate)) {
-			return;
-		}
-		g->loop_host[reg] = register_host[candidate[at]];
-		g->loop_host[candidate[at++]] = REG_NONE;
+	}
+	for (unsigned n = 0; n < r->loop->n_slots && r->loop->passes >= LONG_LOOP; n++) {
+		g->slot_host[n] = free_register(g, used, &at);
 	}
 }
 
@@ -333,6 +346,11 @@ void windows_begin(struct generate *g)
 	}
 	move_registers(g);
 	exchange(g, register_host, g->loop_host);
+	for (unsigned n = 0; n < l->n_slots; n++) {
+		if (g->slot_host[n] != REG_NONE) {
+			emit_load(e, 8, g->slot_host[n], slot_field(n));
+		}
+	}
 	start = emit_jmp(e);
 	generate_fixup(g, start, l->head);
 	if (e->full) {
@@ -396,42 +414,46 @@ void windows_back(struct generate *g, int cc)
 
 /* -- operands -- */
 
-/* Scratch register `base` plus a guest register, scaled. Keeps flags; spoils RAX and RCX. */
-static struct rm plus(struct generate *g, unsigned base, unsigned reg, unsigned scale, int32_t disp)
+/* Register `base`, or `to` if that is spoilt, plus a guest register, scaled. Keeps flags. */
+static struct rm plus(struct generate *g, unsigned base, unsigned to, unsigned reg, unsigned scale,
+		      int32_t disp)
 {
-	unsigned other;
+	unsigned other = base == RAX ? RCX : RAX;
 
 	if (generate_resident(g, reg)) {
 		return rm_index(base, g->host[reg], scale, disp);
 	}
-	other = base == RAX ? RCX : RAX;
 	emit_load(&g->e, 8, other, generate_gpr(reg));
-	emit_lea(&g->e, 8, base, rm_index(base, other, scale, 0));
-	return rm_mem(base, disp);
+	emit_lea(&g->e, 8, to, rm_index(base, other, scale, 0));
+	return rm_mem(to, disp);
 }
 
 struct rm window_operand(struct generate *g, unsigned k, unsigned to)
 {
 	const struct insn *i = &g->r->insn[k];
-	unsigned n = g->r->loop->use[k] - 1u;
+	unsigned n = g->r->loop->use[k] - 1u, at = g->slot_host[n];
 	const struct window_slot *s = &g->r->loop->slot[n];
 	bool base = i->base != REG_NONE, index = i->index != REG_NONE;
 	int32_t disp = s->fixed ? 0 : (int32_t)i->disp;
 
-	emit_load(&g->e, 8, to, slot_field(n));
+	if (at == REG_NONE) {
+		emit_load(&g->e, 8, to, slot_field(n));
+		at = to;
+	}
 	if (s->fold != REG_NONE && base && s->fold == i->base) {
 		base = false;
 	} else if (s->fold != REG_NONE) {
 		index = false;
 	}
 	if (base && index) {
-		struct rm rm = plus(g, to, i->base, 0, 0);
+		struct rm rm = plus(g, at, to, i->base, 0, 0);
 
 		if (rm.index != REG_NONE) {
 			emit_lea(&g->e, 8, to, rm);
 		}
+		at = to;
 	} else if (base) {
-		return plus(g, to, i->base, 0, disp);
+		return plus(g, at, to, i->base, 0, disp);
 	}
-	return index ? plus(g, to, i->index, i->scale, disp) : rm_mem(to, disp);
+	return index ? plus(g, at, to, i->index, i->scale, disp) : rm_mem(at, disp);
 }
