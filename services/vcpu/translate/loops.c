@@ -4,6 +4,7 @@
  * through one pass as sums of their values at the loop's head. What comes back to the head says by
  * how much each register moves a pass; an operand's address moves accordingly.
  */
+#include "execute/simd_operands.h"
 #include "translate/loops.h"
 
 #include "translate/emit.h"
@@ -362,7 +363,7 @@ static bool window_of(const struct pass *p, const struct sum *address, unsigned 
 	if ((low < 0 && high > 0) || low < -LOOP_REACH || high > LOOP_REACH) {
 		return false;
 	}
-	*w = (struct window){.sum = *address, .step = (int32_t)(low < 0 ? low : high)};
+	*w = (struct window){.sum = *address, .step = (int32_t)(low < 0 ? low : high), .align = 1};
 	w->sum.span += size;
 	return w->sum.span <= LOOP_REACH;
 }
@@ -441,6 +442,31 @@ static void give_window(struct pass *p, unsigned k)
 	}
 }
 
+/* Operands that must be aligned, and are when their windows begin so. */
+static void align(struct pass *p, unsigned k)
+{
+	const struct sum *address = &p->address[k];
+	struct simd_operands o;
+	struct window *w;
+	int64_t least, most;
+
+	if (!p->l->use[k] || p->r->form[k].kind != FORM_SIMD ||
+	    !simd_operands(&p->r->insn[k], &o) || o.align <= 1 || address->span) {
+		return;
+	}
+	for (unsigned n = 0; n < address->n; n++) {
+		if (!moves(p, address->reg[n], &least, &most) || least != most ||
+		    least * address->times[n] % o.align) {
+			return;
+		}
+	}
+	w = &p->l->window[p->l->slot[p->l->use[k] - 1u].window];
+	p->l->aligned[k] = (uint64_t)(address->at - w->sum.at) % o.align == 0;
+	if (p->l->aligned[k] && w->align < o.align) {
+		w->align = o.align;
+	}
+}
+
 static bool is_in_window(const struct loop *l, unsigned reg)
 {
 	for (unsigned n = 0; n < l->n_windows; n++) {
@@ -497,6 +523,7 @@ bool loop_analyze(const struct region *r, struct loop *l)
 	p->written = 0;
 	l->n_insns = l->n_windows = l->n_slots = l->n_narrow = l->n_uses = 0;
 	memset(l->use, 0, sizeof(l->use));
+	memset(l->aligned, 0, sizeof(l->aligned));
 	follow_pass(p);
 	for (unsigned n = 0; n < r->n_blocks; n++) {
 		const struct block *b = &r->block[n];
@@ -506,6 +533,9 @@ bool loop_analyze(const struct region *r, struct loop *l)
 				give_window(p, k);
 			}
 		}
+	}
+	for (unsigned k = 0; k < r->n_insns; k++) {
+		align(p, k);
 	}
 	return l->n_slots && find_narrow(p);
 }

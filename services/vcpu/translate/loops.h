@@ -50,6 +50,7 @@ struct window {
 	struct sum sum;
 	int32_t step; /* 0: stays; negative: downwards */
 	bool write;
+	uint8_t align; /* setup sees to it that it begins so: 1 or more */
 };
 
 /*
@@ -86,7 +87,9 @@ struct loop {
 	struct narrow narrow[LOOP_NARROW];
 	struct window window[LOOP_WINDOWS];
 	struct window_slot slot[VCPU_WINDOWS];
-	uint8_t use[REGION_INSNS]; /* slot + 1 of an instruction's operand; 0: checked by itself */
+	uint8_t use[REGION_INSNS];  /* slot + 1 of an instruction's operand; 0: checked by itself */
+	bool aligned[REGION_INSNS]; /* ... is as its instruction wants it, by the window's alignment
+				     */
 };
 
 static inline bool loop_has(const uint64_t members[2], unsigned block)

@@ -156,18 +156,23 @@ static void fill_slots(struct generate *g, unsigned window)
 	}
 }
 
-/* Returns the displacement of the jump for a window that cannot be had. */
-static uint8_t *window(struct generate *g, unsigned n)
+/* Adds the displacements of the jumps for a window that cannot be had. */
+static unsigned window(struct generate *g, unsigned n, uint8_t **fail)
 {
 	const struct window *w = &g->r->loop->window[n];
-	uint8_t *fail;
+	unsigned n_fail = 0;
 
 	lowest(g, &w->sum);
-	fail = site_emit_lookup(&g->e, g->tlb, w->write, w->sum.span);
+	if (w->align > 1) {
+		emit8(&g->e, 0xa8); /* test, of AL */
+		emit8(&g->e, w->align - 1);
+		fail[n_fail++] = emit_jcc(&g->e, 5);
+	}
+	fail[n_fail++] = site_emit_lookup(&g->e, g->tlb, w->write, w->sum.span);
 	stay_in_page(g, w);
 	site_emit_host(&g->e, g->tlb, w->write);
 	fill_slots(g, n);
-	return fail;
+	return n_fail;
 }
 
 static bool count_in_scratch(const struct region *r)
@@ -215,7 +220,9 @@ static bool is_quiet(const struct region *r, unsigned k)
 	case FORM_VEX_GPR:
 	case FORM_SHIFT_CL: return !mem || r->loop->use[k];
 	case FORM_MULTIPLY: return (i->reg & 7) < 6 && (!mem || r->loop->use[k]); /* not DIV */
-	case FORM_SIMD: return !mem || (r->loop->use[k] && simd_operands(i, &o) && o.align <= 1);
+	case FORM_SIMD:
+		return !mem || (r->loop->use[k] && simd_operands(i, &o) &&
+				(o.align <= 1 || r->loop->aligned[k]));
 	case FORM_LEA:
 	case FORM_AX_IMM:
 	case FORM_NOP:
@@ -321,7 +328,7 @@ void windows_begin(struct generate *g)
 	const struct loop *l = g->r->loop;
 	const struct block *head = &g->r->block[l->head];
 	struct emit *e = &g->e;
-	uint8_t *fail[LOOP_WINDOWS + LOOP_NARROW], *start, *slow;
+	uint8_t *fail[2 * LOOP_WINDOWS + LOOP_NARROW], *start, *slow;
 	unsigned n_fail = 0;
 
 	g->windows_begin = e->p;
@@ -335,7 +342,7 @@ void windows_begin(struct generate *g)
 		fail[n_fail++] = low_half(g, &l->narrow[n]);
 	}
 	for (unsigned n = 0; n < l->n_windows; n++) {
-		fail[n_fail++] = window(g, n);
+		n_fail += window(g, n, &fail[n_fail]);
 	}
 	emit_alu_imm(e, ALU_ADD, 4, rm_reg(SCRATCH), 1);
 	if (!g->count_in_scratch) {
