@@ -18,7 +18,12 @@ static uint32_t vcpu_bit(unsigned cpu)
 
 void mobo_kick(struct mobo_machine_page *page, uint32_t summary_bits)
 {
+	uint32_t n = page->kick.n_cpus;
+
 	atomic_fetch_or(&page->kick.summary, summary_bits);
+	for (unsigned cpu = 0; cpu < MOBO_MIN(n, (uint32_t)MOBO_IOCH_VCPUS); cpu++) {
+		atomic_store_explicit(&page->cpu[cpu].look, 1, memory_order_release);
+	}
 	if (atomic_load(&page->kick.halted) != 0) {
 		atomic_fetch_add(&page->kick.futex, 1);
 		mobo_futex_wake(&page->kick.futex, 1, MOBO_KICK_ANY);

@@ -23,6 +23,7 @@ static uint8_t *map(int flags)
 struct vcpu *vcpu_new(void)
 {
 	uint8_t *p = map(MAP_32BIT);
+	struct vcpu *v;
 
 	if (p == MAP_FAILED) {
 		p = map(0);
@@ -35,7 +36,9 @@ struct vcpu *vcpu_new(void)
 		munmap(p, mapping_size());
 		return NULL;
 	}
-	return (struct vcpu *)(void *)(p + BEFORE);
+	v = (struct vcpu *)(void *)(p + BEFORE);
+	v->look = &v->own_look;
+	return v;
 }
 
 void vcpu_free(struct vcpu *v)

@@ -346,8 +346,9 @@ struct vcpu {
 	uint64_t seg_base[N_SEG + 1]; /* copy of seg[].base; [N_SEG] == 0 */
 	struct mmu_tlb *tlb;	      /* &tlbs[mmu_ctx] */
 
-	_Atomic uint32_t req;  /* enum vcpu_req; set by any thread */
-	_Atomic uint32_t stop; /* a bit of req & req_mask was set: translated code looks here */
+	_Atomic uint32_t req;		/* enum vcpu_req; set by any thread */
+	_Atomic uint32_t own_look;	/* where *look is on boards without a machine page */
+	_Atomic uint32_t *look;		/* 1: something came; translated code looks here */
 	_Atomic uint32_t *kick_summary; /* devices set bits here: see mobo/io.h */
 
 	/* Between translated code and C: see translate/runtime.c. */
@@ -445,7 +446,7 @@ static inline void vcpu_request(struct vcpu *v, uint32_t bits)
 {
 	atomic_fetch_or(&v->req, bits);
 	/* Masked bits are looked at when the mask changes, which reads req after that. */
-	atomic_store(&v->stop, 1);
+	atomic_store(v->look, 1);
 }
 
 /*

@@ -96,7 +96,8 @@ static const struct mobo_engine_ops rig_ops = {
 
 static void *pages(size_t len)
 {
-	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_32BIT,
+		       -1, 0);
 
 	MOBO_ASSERT(p != MAP_FAILED);
 	return p;

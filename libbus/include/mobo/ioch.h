@@ -151,10 +151,15 @@ struct mobo_machine_page {
 		_Atomic uint32_t summary; /* bit per device slot: its irq words changed */
 		_Atomic uint32_t halted;  /* vCPUs that sleep on `futex` */
 		_Atomic uint32_t futex;	  /* +1 and wake when halted is not 0 */
+		uint32_t n_cpus;	  /* written by the engine, before anyone kicks */
 	} kick __attribute__((aligned(64)));
 	/* On hosts of two CPUs one device at a time polls between requests: it holds this word
 	 * until the monotonic time in it. A hint, never needed for correctness. */
 	_Atomic uint64_t poller_until_ns __attribute__((aligned(64)));
+	/* What a running vCPU looks at: set after `summary`, cleared before it is read. */
+	struct {
+		_Atomic uint32_t look;
+	} __attribute__((aligned(64))) cpu[MOBO_IOCH_VCPUS];
 };
 enum {
 	MOBO_KICK_DMA_CODE = 31, /* summary bit: some code-map dirty bit was set */

@@ -411,6 +411,7 @@ static int create_cpu(struct board *b, unsigned i)
 	v->paravirt = b->paravirt;
 	v->lapic = &c->lapic;
 	v->kick_summary = &b->page->kick.summary;
+	v->look = &b->page->cpu[i].look;
 	v->delivering = -1;
 	c->v = v;
 	c->board = b;
@@ -468,6 +469,7 @@ int board_create(struct board **ret, const struct board_options *opt)
 	b->verify = opt->verify;
 	b->chaos = opt->chaos;
 	b->n_cpus = b->apics.n = opt->n_cpus;
+	b->page->kick.n_cpus = opt->n_cpus;
 	pthread_mutex_init(&b->map_lock, NULL);
 	pthread_mutex_init(&b->pci_lock, NULL);
 	pthread_mutex_init(&b->irq_lock, NULL);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -78,6 +79,18 @@ static void *map(const struct init *in, const char *name, size_t min, bool write
 	return p;
 }
 
+/* Where translated code reaches it by a 32-bit address, if there is room. */
+static void *move_low(void *p, size_t size)
+{
+	void *low = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+
+	if (!p || low == MAP_FAILED) {
+		return p;
+	}
+	low = mremap(p, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, low);
+	return low == MAP_FAILED ? p : low;
+}
+
 static int make_board(struct service *s, const struct init *in, struct mobo_error *err)
 {
 	struct board_options opt = {.n_cpus = in->msg->cpus};
@@ -99,6 +112,7 @@ static int make_board(struct service *s, const struct init *in, struct mobo_erro
 	cpuid_offer_avx512(in->msg->avx512);
 	opt.paravirt = strcmp(in->msg->hypervisor, "none") != 0;
 	opt.page = map(in, "page", sizeof(*opt.page), true, &size, err);
+	opt.page = move_low(opt.page, size);
 	opt.ram.base = map(in, "ram", in->msg->ram_size, true, &size, err);
 	opt.codemap = map(in, "codemap", sizeof(*opt.codemap), true, &codemap_len, err);
 	if (!opt.page || !opt.ram.base || !opt.codemap) {

@@ -406,10 +406,21 @@ void generate_branch(struct generate *g, const struct block *b, unsigned k, int 
 	}
 }
 
+static struct rm look(const struct vcpu *v)
+{
+	return rm_mem(REG_NONE, (int32_t)(uintptr_t)v->look);
+}
+
+uint8_t *generate_look(struct vcpu *v, struct emit *e)
+{
+	emit_alu_imm(e, ALU_CMP, 4, look(v), 0);
+	return emit_jcc(e, 5);
+}
+
 void generate_requests(struct vcpu *v, struct emit *e)
 {
-	emit8(e, 0xa1); /* movabs summary, %eax */
-	emit64(e, (uint64_t)(uintptr_t)v->kick_summary);
+	emit_load(e, 4, RAX, look(v));
+	emit_alu(e, 0x0b, 4, RAX, VCPU_FIELD(req));
 }
 
 void generate_poll(struct generate *g, unsigned k)
@@ -417,14 +428,11 @@ void generate_poll(struct generate *g, unsigned k)
 	struct site site = site_of(g, SITE_POLL, k);
 	struct emit *e = &g->e;
 
-	generate_requests(g->v, e);
 	if (!g->live) {
-		emit_alu(e, 0x0b, 4, RAX, VCPU_FIELD(stop)); /* or */
-		generate_stub(g, (struct stub){.site = site, .from = emit_jcc(e, 5)});
+		generate_stub(g, (struct stub){.site = site, .from = generate_look(g->v, e)});
 		return;
 	}
-	emit_load(e, 4, RCX, VCPU_FIELD(stop));
-	emit_lea(e, 4, RCX, rm_index(RAX, RCX, 0, 0));
+	emit_load(e, 4, RCX, look(g->v));
 	emit8(e, 0xe3); /* jrcxz over the jump */
 	emit8(e, 5);
 	site.flags = g->in_host ? SITE_FLAGS : 0;

@@ -74,7 +74,7 @@ static void anything(struct vcpu *v, uint64_t random)
 	case 4: x->flush |= !(random & 7); break;
 	case 5: mmu_flush_page(v, v->rip); break;
 	case 6: mmu_flush_page(v, v->gpr[random & 15]); break;
-	case 7: atomic_store(&v->stop, 1); break;
+	case 7: atomic_store(v->look, 1); break;
 	}
 }
 

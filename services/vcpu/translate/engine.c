@@ -25,7 +25,8 @@ static const char *translator_unusable(void)
 
 static int translator_vcpu_init(struct vcpu *v)
 {
-	int ret = (uintptr_t)v > INT32_MAX - sizeof(*v) ? -ENOMEM : 0;
+	bool low = (uintptr_t)v < INT32_MAX - sizeof(*v) && (uintptr_t)v->look < INT32_MAX;
+	int ret = low ? 0 : -ENOMEM;
 
 	if (ret == 0) {
 		ret = mobo_engine_interpreter.vcpu_init(v);
@@ -122,7 +123,7 @@ static enum mobo_exit run_loop(struct vcpu *v)
 	setjmp(v->unwind); /* raised exceptions come back here, their handler's RIP set */
 	run_unwound(v);
 	for (;;) {
-		atomic_store(&v->stop, 0);
+		atomic_store(v->look, 0);
 		if (run_take_requests(v, &exit)) {
 			return exit;
 		}
@@ -165,7 +166,7 @@ static void translator_reset(struct vcpu *v, bool init)
 
 static void translator_kick(struct vcpu *v)
 {
-	atomic_store(&v->stop, 1);
+	atomic_store(v->look, 1);
 }
 
 static void translator_map_changed(struct vcpu *v)

@@ -125,9 +125,7 @@ static unsigned emit_entry_checks(struct vcpu *v, const struct region *r, struct
 {
 	unsigned n = 0;
 
-	generate_requests(v, e);
-	emit_alu(e, 0x0b, 4, RAX, VCPU_FIELD(stop));
-	jump[n++] = emit_jcc(e, 5);
+	jump[n++] = generate_look(v, e);
 	jump[n++] = check_page(r, e, r->lin, r->map_id);
 	if (r->crosses) {
 		jump[n++] = check_page(r, e, r->lin + 4096, r->map_id2);

@@ -287,7 +287,9 @@ static inline uint32_t generate_here(const struct translator *x, const struct em
 {
 	return (uint32_t)(e->p - x->code);
 }
-/* Loads from the board's kick summary and vcpu.stop; RAX is not 0 if either is not. */
+/* A jump, to be set, that is taken if something came. Spoils flags. */
+uint8_t *generate_look(struct vcpu *v, struct emit *e);
+/* RAX is not 0 if something came or is waiting. */
 void generate_requests(struct vcpu *v, struct emit *e);
 
 #endif

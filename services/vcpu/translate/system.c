@@ -138,7 +138,6 @@ static void cli(struct generate *g)
 static void requests(struct generate *g)
 {
 	generate_requests(g->v, &g->e);
-	emit_alu(&g->e, 0x0b, 4, RAX, VCPU_FIELD(req));
 }
 
 static bool ends_block(const struct region *r, unsigned k)
@@ -152,7 +151,7 @@ static bool ends_block(const struct region *r, unsigned k)
 }
 
 /*
- * With nothing to interrupt, no shadow is needed: what comes later sets vcpu.stop, which is looked
+ * With nothing to interrupt, no shadow is needed: what comes later sets *vcpu.look, which is looked
  * at behind the next instruction at the soonest, if that is in the same block.
  */
 static void sti(struct generate *g, unsigned k)

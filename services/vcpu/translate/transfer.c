@@ -155,7 +155,6 @@ void generate_sysret(struct generate *g, unsigned k)
 	emit_alu(e, 0x3b, 8, RAX, rm_reg(cx));
 	generate_unlikely(g, k, 5);
 	generate_requests(g->v, e);
-	emit_alu(e, 0x0b, 4, RAX, VCPU_FIELD(req));
 	generate_unlikely(g, k, 5);
 	generate_copy(g, RAX, R11);
 	unless_any(g, k, FL_TF | FL_AC);

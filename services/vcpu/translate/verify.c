@@ -208,7 +208,7 @@ static void save(struct vcpu *v, uint8_t *state, size_t len)
 /* Not the words that other threads write to. */
 static void load(struct vcpu *v, const uint8_t *state, size_t len)
 {
-	enum { SHARED = offsetof(struct vcpu, req), OWN = offsetof(struct vcpu, kick_summary) };
+	enum { SHARED = offsetof(struct vcpu, req), OWN = offsetof(struct vcpu, look) };
 
 	leave(v);
 	copy(v, state, SHARED);

@@ -198,12 +198,10 @@ static unsigned most_passes(const struct loop *l)
 
 static void requests(struct generate *g, unsigned k)
 {
-	generate_requests(g->v, &g->e);
-	emit_alu(&g->e, 0x0b, 4, RAX, VCPU_FIELD(stop));
 	generate_stub(g, (struct stub){.site = {.region = g->x->n_regions,
 						.kind = SITE_POLL,
 						.insn = (uint16_t)k},
-				       .from = emit_jcc(&g->e, 5)});
+				       .from = generate_look(g->v, &g->e)});
 }
 
 /* -- registers that live in vcpu.gpr, moved to where others are that the loop does not have -- */
