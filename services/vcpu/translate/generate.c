@@ -133,6 +133,14 @@ static unsigned emit_entry_checks(struct vcpu *v, const struct region *r, struct
 	return n;
 }
 
+/* Before `body`, from where the flags are in memory. */
+static void restore_live(struct emit *e, const struct block *b)
+{
+	if (b->live && !b->in_memory) {
+		generate_restore_flags(e);
+	}
+}
+
 static void entry_event(struct generate *g, const struct block *b, uint8_t *from)
 {
 	generate_stub(g, (struct stub){.site = {.region = g->x->n_regions,
@@ -153,9 +161,7 @@ static void entry_in_place(struct generate *g, struct block *b)
 		entry_event(g, b, jump[--n]);
 	}
 	b->near = generate_here(g->x, &g->e);
-	if (b->live) {
-		generate_restore_flags(&g->e);
-	}
+	restore_live(&g->e, b);
 }
 
 /* The block of r that begins at `at`, or -1. */
@@ -185,9 +191,7 @@ static void returned_to(struct generate *g, unsigned k, int next)
 		return;
 	}
 	entry_event(g, &r->block[to], check_page(r, &g->e, r->lin, r->map_id));
-	if (r->block[to].live) {
-		generate_restore_flags(&g->e);
-	}
+	restore_live(&g->e, &r->block[to]);
 	if (to != next) {
 		generate_fixup(g, emit_jmp(&g->e), (unsigned)to);
 	}
@@ -230,8 +234,8 @@ static void block(struct generate *g, unsigned n, int next, bool fallen_into)
 	groups_find(g, b);
 	g->current = n;
 	g->stack_moved = 0;
-	g->in_host = b->live;
-	g->in_memory = false;
+	g->in_host = b->live && !b->in_memory;
+	g->in_memory = b->in_memory;
 	g->live = b->live;
 	b->back = 0;
 	if (g->heads[n]) {
@@ -359,6 +363,24 @@ static void find_heads(struct generate *g)
 	}
 }
 
+static void begin_blocks(struct region *r)
+{
+	for (unsigned n = 0; n < r->n_blocks; n++) {
+		r->block[n].ext = r->block[n].near = 0;
+		r->block[n].in_memory = true;
+	}
+	for (unsigned n = 0; n < r->n_blocks; n++) {
+		const struct block *b = &r->block[n];
+
+		if (b->n && b->taken >= 0) {
+			r->block[b->taken].in_memory = false;
+		}
+		if (b->n && b->next >= 0) {
+			r->block[b->next].in_memory = false;
+		}
+	}
+}
+
 static void emit_region(struct generate *g)
 {
 	struct region *r = g->r;
@@ -366,9 +388,7 @@ static void emit_region(struct generate *g)
 	bool fallen_into = false;
 
 	find_heads(g);
-	for (unsigned b = 0; b < r->n_blocks; b++) {
-		r->block[b].ext = r->block[b].near = 0;
-	}
+	begin_blocks(r);
 	r->returned_to = !g->x->verify;
 	g->host = register_host;
 	g->n_leaving = 0;
@@ -446,9 +466,7 @@ bool generate_entry(struct vcpu *v, struct region *r, struct block *b)
 	unsigned n = emit_entry_checks(v, r, &e, event);
 
 	near = generate_here(x, &e);
-	if (b->live) {
-		generate_restore_flags(&e);
-	}
+	restore_live(&e, b);
 	body = emit_jmp(&e);
 	if (e.full) {
 		x->flush = true;

@@ -60,7 +60,8 @@ struct block {
 	bool leaves;	     /* may go on outside of the region */
 	bool loops;	     /* led to from its page here or above: it looks for requests */
 	flag_set live;	     /* flags that must be the guest's when it is entered */
-	uint32_t body;	     /* offsets into code memory: host EFLAGS hold the live flags */
+	bool in_memory;	    /* nothing of the region leads here: at `body` vcpu.aflags holds them */
+	uint32_t body;	    /* offsets into code memory: else host EFLAGS hold the live flags */
 	uint32_t near, ext; /* ... vcpu.aflags holds them; ext checks the page first. 0: not made */
 	uint32_t links;	    /* exits of other regions that lead here: index + 1 of a list */
 	uint32_t back;	    /* offset: where a branch that closes a loop leads; 0: to `body` */
