@@ -218,6 +218,21 @@ static void load_target(struct generate *g, unsigned k, unsigned to)
 	}
 }
 
+static void call_rm(struct generate *g, unsigned k)
+{
+	const struct insn *i = &g->r->insn[k];
+
+	if (generate_keeps_target(i)) {
+		push_return(g, k);
+		load_target(g, k, RAX);
+	} else {
+		load_target(g, k, SCRATCH);
+		push_return(g, k);
+		emit_mov(&g->e, RAX, SCRATCH);
+	}
+	jump(g, k, g->r->key, g->r->returned_to);
+}
+
 static bool new_return(struct generate *g, unsigned k, uint32_t *index)
 {
 	struct translator *x = g->x;
@@ -309,8 +324,8 @@ static void jcc(struct generate *g, const struct block *b, unsigned k, int next)
 	unsigned cc = g->r->insn[k].opcode & 15;
 
 	generate_want_flags(g);
-	if (b->taken >= 0 && b->taken == next && b->next >= 0) {
-		to_block(g, (unsigned)b->next, (int)(cc ^ 1));
+	if (b->taken >= 0 && b->taken == next) {
+		go(g, k, b->next, generate_next_rip(g, k), (int)(cc ^ 1));
 		return;
 	}
 	go(g, k, b->taken, branch_target(g, k), (int)cc);
@@ -389,12 +404,7 @@ void generate_branch(struct generate *g, const struct block *b, unsigned k, int 
 		}
 		go(g, k, b->taken, branch_target(g, k), g->r->returned_to ? CALLS : JUMPS);
 		break;
-	case FORM_CALL_RM:
-		load_target(g, k, SCRATCH);
-		push_return(g, k);
-		emit_mov(&g->e, RAX, SCRATCH);
-		jump(g, k, g->r->key, g->r->returned_to);
-		break;
+	case FORM_CALL_RM: call_rm(g, k); break;
 	case FORM_JMP_RM:
 		load_target(g, k, RAX);
 		generate_jump(g, k, g->r->key);

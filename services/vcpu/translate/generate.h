@@ -225,6 +225,11 @@ void groups_find(struct generate *g, const struct block *b);
 /* The branch k, and what block b, which it ends, goes on with; `next` is emitted next. */
 void generate_branch(struct generate *g, const struct block *b, unsigned k, int next);
 bool generate_is_call(const struct region *r, unsigned k);
+/* Does the target of CALL r/m stay where it is while the return address is pushed? */
+static inline bool generate_keeps_target(const struct insn *i)
+{
+	return i->mod == 3 && i->rm != RSP;
+}
 /* Where call k returns to, right behind it: is this what the guest returns to? */
 void generate_return_checks(struct generate *g, unsigned k);
 /* ... and on, out of the region. */

@@ -170,6 +170,7 @@ bool may_use_scratch(const struct region *r, unsigned k)
 		       (r->use[k].reads || r->use[k].touches);
 	case FORM_SHIFT_CL: return mem || (f->reg && !translate_resident(i->reg));
 	case FORM_PUSH: return i->opcode == 0xff && mem;
+	case FORM_CALL_RM: return !generate_keeps_target(i);
 	case FORM_SIMD:
 	case FORM_X87:
 	case FORM_AX_IMM:

@@ -49,6 +49,7 @@ bool generate_may_move_stack(const struct generate *g, unsigned k)
 	case FORM_POP: return follows(&g->access[k].stack) && i->rm != RSP;
 	case FORM_CALL:
 	case FORM_RET: return follows(&g->access[k].stack);
+	case FORM_CALL_RM: return generate_keeps_target(i) && follows(&g->access[k].stack);
 	case FORM_MODRM:
 		if (i->reg == RSP || (mem ? !follows(&g->access[k].operand) : i->rm == RSP)) {
 			return false;
