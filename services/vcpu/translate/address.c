@@ -23,15 +23,11 @@ static uint64_t fixed_address(const struct generate *g, unsigned k, unsigned siz
 	return size == 4 ? (uint32_t)val : val;
 }
 
-void generate_offset_of(struct generate *g, unsigned k, unsigned to, unsigned size)
+/* An operand's registers, loaded if need be, and `disp`. Spoils RAX and RCX. */
+static struct rm registers_of(struct generate *g, const struct insn *i, int32_t disp)
 {
-	const struct insn *i = &g->r->insn[k];
-	struct rm rm = {.mem = true, .reg = REG_NONE, .index = REG_NONE, .disp = (int32_t)i->disp};
+	struct rm rm = {.mem = true, .reg = REG_NONE, .index = REG_NONE, .disp = disp};
 
-	if (!has_registers(i)) {
-		emit_const(&g->e, to, fixed_address(g, k, size));
-		return;
-	}
 	if (i->base != REG_NONE) {
 		rm.reg = generate_get(g, i->base, RAX, true);
 	}
@@ -39,6 +35,19 @@ void generate_offset_of(struct generate *g, unsigned k, unsigned to, unsigned si
 		rm.index = generate_get(g, i->index, RCX, true);
 		rm.scale = i->scale;
 	}
+	return rm;
+}
+
+void generate_offset_of(struct generate *g, unsigned k, unsigned to, unsigned size)
+{
+	const struct insn *i = &g->r->insn[k];
+	struct rm rm;
+
+	if (!has_registers(i)) {
+		emit_const(&g->e, to, fixed_address(g, k, size));
+		return;
+	}
+	rm = registers_of(g, i, (int32_t)i->disp);
 	if (i->index == REG_NONE && !i->disp) {
 		if (rm.reg != to || size == 4) {
 			emit_load(&g->e, size, to, rm_reg(rm.reg));
@@ -199,8 +208,7 @@ struct rm generate_operand(struct generate *g, unsigned k, unsigned size, bool w
 	generate_spoil_flags(g);
 	if (is_grouped(a)) {
 		emit_lea(&g->e, address_size, RAX,
-			 rm_mem(generate_get(g, i->base, RAX, true),
-				(int32_t)i->disp - (a->at - a->group->lo)));
+			 registers_of(g, i, (int32_t)i->disp - (a->at - a->group->lo)));
 		return with_flags(g, k, lead(g, k, a, size, write));
 	}
 	if (!has_registers(i) && (i->seg < SEG_FS || !g->long_mode)) {

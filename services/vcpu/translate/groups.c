@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Which memory operands of a block share one check. Accesses at fixed distances from one value of
- * a register (structures, stack frames, pushes and pops) form a group: the first checks the bytes
- * of all of them and keeps the host address in vcpu.group, the others only load that. Where the
+ * a register (structures, stack frames, pushes and pops) or of a sum of two (elements of arrays)
+ * form a group: the first checks the bytes of all of them and keeps the host address in vcpu.group,
+ * the others only load that. Where the
  * check fails (a page's end, I/O, a page that cannot be written yet) the rest of the block goes on
  * in a plain copy of itself.
  */
@@ -17,10 +18,20 @@ struct value {
 	int32_t off;
 };
 
+/* A base and an index, or REG_NONE's, of which sums have been named. */
+struct pair {
+	uint16_t base, index, root;
+	uint8_t scale;
+};
+
+enum { PAIRS = 16, REACH_OF_DISP = 1 << 28 };
+
 struct tracker {
 	struct generate *g;
-	struct value reg[16];
+	struct value reg[N_GPR];
 	uint16_t n_roots;
+	unsigned n_pairs;
+	struct pair pair[PAIRS];	     /* a ring: of the last ones */
 	struct group *open[GENERATE_GROUPS]; /* by order */
 	uint16_t root[GENERATE_GROUPS];
 	unsigned n_open;
@@ -33,7 +44,7 @@ static void fresh(struct tracker *t, unsigned reg)
 
 static void forget_all(struct tracker *t)
 {
-	for (unsigned r = 0; r < 16; r++) {
+	for (unsigned r = 0; r < N_GPR; r++) {
 		fresh(t, r);
 	}
 }
@@ -77,20 +88,49 @@ static void join(struct tracker *t, struct access *a, const struct value *v, int
 	a->at = lo;
 }
 
-/* A memory operand named by ModRM: base and displacement alone, full address size. */
+/* What is at an operand's address but for its displacement. */
+static struct value address(struct tracker *t, const struct insn *i)
+{
+	const struct value *base = &t->reg[i->base], *index = &t->reg[i->index];
+	struct value sum = {.off = base->off + index->off * (1 << i->scale)};
+	const struct pair *pair = NULL;
+
+	if (i->index == REG_NONE) {
+		return *base;
+	}
+	for (unsigned n = 0; n < PAIRS && n < t->n_pairs && !pair; n++) {
+		const struct pair *p = &t->pair[n];
+
+		if (p->base == base->root && p->index == index->root && p->scale == i->scale) {
+			pair = p;
+		}
+	}
+	if (!pair) {
+		struct pair *p = &t->pair[t->n_pairs++ % PAIRS];
+
+		*p = (struct pair){base->root, index->root, t->n_roots++, i->scale};
+		pair = p;
+	}
+	sum.root = pair->root;
+	return sum;
+}
+
+/* A memory operand named by ModRM: registers and a displacement, full address size. */
 static void operand(struct tracker *t, unsigned k)
 {
 	const struct insn *i = &t->g->r->insn[k];
 	const struct form *f = &t->g->r->form[k];
+	int64_t disp = (int64_t)i->disp;
+	struct value v;
 
-	if (!(i->flags & INSN_MODRM) || i->mod == 3 || !f->rm || !f->rm_size ||
-	    i->base == REG_NONE || i->index != REG_NONE || i->seg >= SEG_FS ||
-	    i->addrsize != t->g->stack_size || i->disp != (int16_t)i->disp ||
+	if (f->kind <= FORM_END || !(i->flags & INSN_MODRM) || i->mod == 3 || !f->rm ||
+	    !f->rm_size || (i->base == REG_NONE && i->index == REG_NONE) || i->seg >= SEG_FS ||
+	    i->addrsize != t->g->stack_size || disp < -REACH_OF_DISP || disp > REACH_OF_DISP ||
 	    (t->g->r->loop && t->g->r->loop->use[k])) {
 		return;
 	}
-	join(t, &t->g->access[k].operand, &t->reg[i->base], (int32_t)i->disp, f->rm_size,
-	     f->rm & ROLE_W);
+	v = address(t, i);
+	join(t, &t->g->access[k].operand, &v, (int32_t)disp, f->rm_size, f->rm & ROLE_W);
 }
 
 /* Instructions with an operand on the stack, and what they do to registers. False: k is none. */
