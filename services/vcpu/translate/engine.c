@@ -48,6 +48,7 @@ static int translator_vcpu_init(struct vcpu *v)
 
 static void translator_vcpu_finish(struct vcpu *v)
 {
+	runtime_forget_running(v);
 	cache_finish(v);
 	mobo_engine_interpreter.vcpu_finish(v);
 }

@@ -576,6 +576,7 @@ static void pass_on(int sig, siginfo_t *info, void *uc)
 }
 
 static _Thread_local struct vcpu *running;
+static _Thread_local bool lends; /* `running` has the thread's stack for signals */
 
 /* Translated code's stack is no place for signals: they get one, if the thread has none yet. */
 void runtime_set_running(struct vcpu *v)
@@ -587,9 +588,22 @@ void runtime_set_running(struct vcpu *v)
 		return;
 	}
 	running = v;
-	if (sigaltstack(NULL, &stack) == 0 && stack.ss_flags & SS_DISABLE) {
+	if (lends || (sigaltstack(NULL, &stack) == 0 && stack.ss_flags & SS_DISABLE)) {
 		stack = (stack_t){.ss_sp = end - VCPU_SIGNAL_STACK, .ss_size = VCPU_SIGNAL_STACK};
-		sigaltstack(&stack, NULL);
+		lends = sigaltstack(&stack, NULL) == 0;
+	}
+}
+
+void runtime_forget_running(const struct vcpu *v)
+{
+	const stack_t none = {.ss_flags = SS_DISABLE};
+
+	if (running == v) {
+		running = NULL;
+		if (lends) {
+			sigaltstack(&none, NULL);
+			lends = false;
+		}
 	}
 }
 

@@ -429,6 +429,8 @@ const uint8_t *runtime_event(struct vcpu *v, const struct site *site);
 struct insn *runtime_bind(struct vcpu *v, struct region *r, unsigned k);
 /* Signals of this thread may come from v's code. */
 void runtime_set_running(struct vcpu *v);
+/* v is about to be freed: this thread has nothing of it any more. */
+void runtime_forget_running(const struct vcpu *v);
 int runtime_init_signals(void);
 
 /* Where guest registers live in translated code; REG_NONE: in vcpu.gpr. */
