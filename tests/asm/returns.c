@@ -6,11 +6,6 @@
  */
 #include "returns_rig.h"
 
-#include <signal.h>
-#include <sys/time.h>
-#include <ucontext.h>
-#include <unistd.h>
-
 /* What is written once for 64 and 32 bits: R, W are "r", "8" or "e", "4", TO(label) sets rAX. */
 #define TO_64(label) "	lea " label "(%rip), %rax\n"
 #define TO_32(label) "	call 99f\n99:	pop %eax\n	add $" label " - 99b, %eax\n"
