@@ -111,6 +111,9 @@ static void on_out(struct board *b, uint16_t port, unsigned size, uint32_t val)
 	(void)port;
 	(void)size;
 	(void)val;
+	if (v->gpr[RBP] == 30) { /* everything has been translated, but for what happens here */
+		v->returns_by = NO_RETURN;
+	}
 	switch (what_happens < CHAOS ? what_happens : n++ % CHAOS) {
 	case DROP: drop_callers(v); break;
 	case FLUSH: v->translator->flush = true; break;
@@ -135,6 +138,7 @@ static void what_is_returned_to_may_be_dropped(void **state)
 			g.user_pages = cpl == 3; /* OUT is ring 0's */
 			assert_int_equal(compare(&g), END);
 			assert_true(has_missed() || what_happens > WRITE);
+			assert_false(has_missed() && what_happens == FORGET_JUMPS);
 			assert_int_equal(x->n_flushes > flushes + 100,
 					 what_happens == FLUSH || what_happens == CHAOS);
 		}

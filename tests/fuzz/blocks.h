@@ -107,6 +107,7 @@ struct bl_gen {
 	uint8_t ptr[3];
 	uint32_t ptr_at[3];
 	uint8_t index;			   /* holds a small number */
+	unsigned percent_calls;		   /* of what a body is made of */
 	unsigned n_functions, function[8]; /* items that CALL may lead to */
 };
 

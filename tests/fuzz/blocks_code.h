@@ -46,8 +46,25 @@ struct bl_item *bl_put(struct bl_gen *g, const char *name, struct bl_code c, uns
 void bl_walk(struct bl_gen *g);
 void bl_walk_end(struct bl_gen *g);
 
+/* -- blocks_calls.c -- */
+
+/* A subroutine that others may call; such a call; calls and returns of all kinds. */
+void bl_subroutine(struct bl_gen *g, unsigned depth);
+void bl_call(struct bl_gen *g);
+void bl_calls(struct bl_gen *g);
+
 /* -- blocks_gen.c -- */
 
+/* The item's last bytes lead to another. */
+void bl_fix(struct bl_item *i, enum bl_fix kind, unsigned target);
+/*
+ * Branches ahead from items `from` and behind lead no further than to the next item: those from
+ * within a loop or subroutine do not leave it but for its end, others do not lead into a loop.
+ */
+void bl_clamp(struct bl_gen *g, unsigned from);
+/* A register to count with, or -1. */
+int bl_counter(struct bl_gen *g);
+void bl_body(struct bl_gen *g, unsigned n, unsigned depth);
 void bl_jump_ahead(struct bl_gen *g);
 
 /* -- blocks_vector.c -- */

@@ -21,8 +21,7 @@ struct bl_item *bl_add(struct bl_gen *g, const char *name)
 	return i;
 }
 
-/* Its last `n` bytes lead to an item. */
-static void fix(struct bl_item *i, enum bl_fix kind, unsigned target)
+void bl_fix(struct bl_item *i, enum bl_fix kind, unsigned target)
 {
 	if (i) {
 		i->fix = kind;
@@ -30,8 +29,6 @@ static void fix(struct bl_item *i, enum bl_fix kind, unsigned target)
 		i->target = (uint16_t)target;
 	}
 }
-
-static void body(struct bl_gen *g, unsigned n, unsigned depth);
 
 /* -- branches -- */
 
@@ -47,27 +44,23 @@ void bl_jump_ahead(struct bl_gen *g)
 			i->bytes[1] |= cc;
 			i->patch_at = fz_chance(&g->r, 50) ? 1 : 0;
 		}
-		fix(i, BL_FIX_REL32, target);
+		bl_fix(i, BL_FIX_REL32, target);
 	} else if (form < 8) {
 		bl_bytes(i, 2, "\x70\0");
 		if (i) {
 			i->bytes[0] |= cc;
 		}
-		fix(i, BL_FIX_REL8, target);
+		bl_fix(i, BL_FIX_REL8, target);
 	} else if (form == 8) {
 		bl_bytes(i, 2, "\xe3\0");
-		fix(i, BL_FIX_REL8, target);
+		bl_fix(i, BL_FIX_REL8, target);
 	} else {
 		bl_bytes(i, 5, "\xe9\0\0\0\0");
-		fix(i, BL_FIX_REL32, target);
+		bl_fix(i, BL_FIX_REL32, target);
 	}
 }
 
-/*
- * Branches ahead from items `from` and behind lead no further than to the next item: those from
- * within a loop or subroutine do not leave it but for its end, others do not lead into a loop.
- */
-static void clamp(struct bl_gen *g, unsigned from)
+void bl_clamp(struct bl_gen *g, unsigned from)
 {
 	for (unsigned k = from; k < g->p->n; k++) {
 		struct bl_item *i = &g->p->item[k];
@@ -78,7 +71,7 @@ static void clamp(struct bl_gen *g, unsigned from)
 	}
 }
 
-static int pick_counter(struct bl_gen *g)
+int bl_counter(struct bl_gen *g)
 {
 	static const uint8_t in_64[] = {RCX, R10, R12, R14, RDI}, in_32[] = {RCX, RDI, RSI};
 	unsigned reg = g->is_64 ? in_64[fz_below(&g->r, 5)] : in_32[fz_below(&g->r, 3)];
@@ -89,7 +82,7 @@ static int pick_counter(struct bl_gen *g)
 /* A few rounds, by DEC and JNZ, by LOOP, or keeping flags by LEA and JCXZ. */
 static void loop(struct bl_gen *g, unsigned depth)
 {
-	int reg = pick_counter(g);
+	int reg = bl_counter(g);
 	unsigned top, form = reg == RCX ? fz_below(&g->r, 3) : 0;
 	bool walk = fz_chance(&g->r, 40);
 	struct bl_item *i;
@@ -97,7 +90,7 @@ static void loop(struct bl_gen *g, unsigned depth)
 	if (reg < 0) {
 		return;
 	}
-	clamp(g, 0);
+	bl_clamp(g, 0);
 	bl_move_imm(g, (unsigned)reg, 1 + fz_below(&g->r, walk ? 300 : 6));
 	if (g->p->n && g->p->item[g->p->n - 1].patch_at) {
 		g->p->item[g->p->n - 1].patch_at = 0;
@@ -107,18 +100,18 @@ static void loop(struct bl_gen *g, unsigned depth)
 	if (walk) {
 		bl_walk(g);
 	} else {
-		body(g, 2 + fz_below(&g->r, 12), depth + 1);
+		bl_body(g, 2 + fz_below(&g->r, 12), depth + 1);
 	}
 	g->reserved &= ~(1u << reg);
-	clamp(g, top);
+	bl_clamp(g, top);
 	if (form == 1) {
 		i = bl_add(g, "loop");
 		bl_bytes(i, 2, "\xe2\0");
-		fix(i, BL_FIX_REL8, top);
+		bl_fix(i, BL_FIX_REL8, top);
 	} else if (form == 2) { /* lea -1(%rcx), %ecx; jrcxz over the jump */
 		i = bl_add(g, "lea; jrcxz; jmp");
 		bl_bytes(i, 10, "\x8d\x49\xff\xe3\x05\xe9\0\0\0\0");
-		fix(i, BL_FIX_REL32, top);
+		bl_fix(i, BL_FIX_REL32, top);
 	} else {
 		i = bl_add(g, "dec; jnz");
 		if (reg & 8) {
@@ -127,57 +120,10 @@ static void loop(struct bl_gen *g, unsigned depth)
 		bl_bytes(i, 1, "\xff");
 		bl_bytes(i, 1, (char[]){(char)(0xc8 | (reg & 7))});
 		bl_bytes(i, 6, "\x0f\x85\0\0\0\0");
-		fix(i, BL_FIX_REL32, top);
+		bl_fix(i, BL_FIX_REL32, top);
 	}
 	if (walk) {
 		bl_walk_end(g);
-	}
-}
-
-static void subroutine(struct bl_gen *g, unsigned depth)
-{
-	unsigned over = g->p->n, from;
-	struct bl_item *i = bl_add(g, "jmp over subroutine");
-
-	bl_bytes(i, 5, "\xe9\0\0\0\0");
-	fix(i, BL_FIX_REL32, over);
-	from = g->p->n;
-	body(g, 1 + fz_below(&g->r, 10), depth + 1);
-	clamp(g, from);
-	i = bl_add(g, "ret");
-	bl_bytes(i, fz_chance(&g->r, 85) ? 1 : 3, fz_chance(&g->r, 85) ? "\xc3\0\0" : "\xc2\x08\0");
-	g->p->item[over].target = (uint16_t)g->p->n;
-	if (g->n_functions < 8) {
-		g->function[g->n_functions++] = from;
-	}
-}
-
-/* Of one that is there. */
-static void call(struct bl_gen *g)
-{
-	unsigned form = fz_below(&g->r, 5), to, reg = bl_pick(g) & 7;
-	struct bl_item *i;
-
-	if (!g->n_functions) {
-		return;
-	}
-	to = g->function[fz_below(&g->r, g->n_functions)];
-	if (form < 3 || g->reserved >> reg & 1) {
-		i = bl_add(g, "call");
-		bl_bytes(i, 5, "\xe8\0\0\0\0");
-		fix(i, BL_FIX_REL32, to);
-		return;
-	}
-	i = bl_add(g, "mov r, subroutine");
-	bl_bytes(i, 1, (char[]){(char)(0xb8 | reg)});
-	bl_bytes(i, 4, "\0\0\0\0");
-	fix(i, BL_FIX_ABS_ITEM, to);
-	if (form == 3) {
-		i = bl_add(g, "call r");
-		bl_bytes(i, 2, (char[]){'\xff', (char)(0xd0 | reg)});
-	} else {
-		i = bl_add(g, "push r; call [rsp]");
-		bl_bytes(i, 4, (char[]){(char)(0x50 | reg), '\xff', 0x14, 0x24});
 	}
 }
 
@@ -193,14 +139,14 @@ static void indirect(struct bl_gen *g)
 	if (fz_chance(&g->r, 40)) {
 		i = bl_add(g, "push target; ret");
 		bl_bytes(i, 5, "\x68\0\0\0\0");
-		fix(i, BL_FIX_ABS_ITEM, target);
+		bl_fix(i, BL_FIX_ABS_ITEM, target);
 		bl_bytes(i, 1, "\xc3");
 		return;
 	}
 	i = bl_add(g, "mov r, target");
 	bl_bytes(i, 1, (char[]){(char)(0xb8 | reg)});
 	bl_bytes(i, 4, "\0\0\0\0");
-	fix(i, BL_FIX_ABS_ITEM, target);
+	bl_fix(i, BL_FIX_ABS_ITEM, target);
 	if (i && fz_chance(&g->r, 15)) {
 		i->addr = BL_ALIAS - BL_CODE;
 	}
@@ -228,13 +174,13 @@ static void modify(struct bl_gen *g)
 		byte = 0;
 		i = bl_add(g, "and byte [code], -1");
 		bl_bytes(i, 6, "\x80\x25\0\0\0\0");
-		fix(i, BL_FIX_RIP_ITEM, target);
+		bl_fix(i, BL_FIX_RIP_ITEM, target);
 		bl_bytes(i, 1, "\xff");
 		return;
 	}
 	i = bl_add(g, "mov byte [code], imm");
 	bl_bytes(i, 6, "\xc6\x05\0\0\0\0");
-	fix(i, BL_FIX_RIP_ITEM, target);
+	bl_fix(i, BL_FIX_RIP_ITEM, target);
 	if (i) {
 		char val = (char)fz_next(&g->r);
 
@@ -253,7 +199,7 @@ static void modify_next(struct bl_gen *g)
 	char val = (char)fz_next(&g->r);
 
 	bl_bytes(i, 6, "\xc6\x05\0\0\0\0");
-	fix(i, BL_FIX_RIP_ITEM, g->p->n + fz_below(&g->r, 2));
+	bl_fix(i, BL_FIX_RIP_ITEM, g->p->n + fz_below(&g->r, 2));
 	bl_bytes(i, 1, &val);
 	if (i) {
 		i->addr = 1;
@@ -262,19 +208,21 @@ static void modify_next(struct bl_gen *g)
 	bl_move_imm(g, RDX, (uint32_t)fz_next(&g->r));
 }
 
-static void body(struct bl_gen *g, unsigned n, unsigned depth)
+void bl_body(struct bl_gen *g, unsigned n, unsigned depth)
 {
 	for (unsigned k = 0; k < n && g->p->n < BL_ITEMS - 8; k++) {
 		unsigned what = fz_below(&g->r, 100);
 
-		if (what < 12) {
+		if (depth < 2 && fz_chance(&g->r, g->percent_calls)) {
+			bl_calls(g);
+		} else if (what < 12) {
 			bl_jump_ahead(g);
 		} else if (what < 17 && depth < 3) {
 			loop(g, depth);
 		} else if (what < 19 && depth < 2) {
-			subroutine(g, depth);
+			bl_subroutine(g, depth);
 		} else if (what < 22) {
-			call(g);
+			bl_call(g);
 		} else if (what < 24) {
 			indirect(g);
 		} else if (what == 24 && !(g->reserved >> RDX & 1)) {
@@ -387,13 +335,14 @@ void bl_generate(struct bl_program *p, uint64_t seed, int kind)
 	p->smap = fz_chance(&g.r, 60);
 	p->hot = fz_chance(&g.r, 70) ? 0 : 1 + fz_below(&g.r, 4);
 	p->chaos = fz_chance(&g.r, 25) ? fz_next(&g.r) | 1 : 0;
+	g.percent_calls = fz_chance(&g.r, 70) ? 2 : 20;
 	p->n_runs = 1 + fz_below(&g.r, BL_RUNS);
 	choose_registers(&g);
 	choose_pages(&g);
 	start = fz_chance(&g.r, 50) ? 4096 - fz_below(&g.r, 700) : fz_below(&g.r, 4096);
 	p->start = BL_CODE + start;
-	body(&g, 10 + fz_below(&g.r, fz_chance(&g.r, 50) ? 30 : 130), 0);
-	clamp(&g, 0);
+	bl_body(&g, 10 + fz_below(&g.r, fz_chance(&g.r, 50) ? 30 : 130), 0);
+	bl_clamp(&g, 0);
 	end = &p->item[p->n++];
 	*end = (struct bl_item){.name = "end", .bytes = {0xcd, BL_END_VECTOR}, .len = 2};
 	for (unsigned k = 0; k < BL_RUNS; k++) {

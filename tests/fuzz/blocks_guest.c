@@ -306,8 +306,9 @@ static void on_alarm(int sig)
 static void set_alarm(struct vcpu *v, unsigned ms)
 {
 	struct itimerval t = {.it_value = {ms / 1000, ms % 1000 * 1000}};
+	struct sigaction sa = {.sa_handler = on_alarm, .sa_flags = SA_ONSTACK | SA_RESTART};
 
-	signal(SIGALRM, on_alarm);
+	sigaction(SIGALRM, &sa, NULL);
 	timed = v;
 	setitimer(ITIMER_REAL, &t, NULL);
 }
