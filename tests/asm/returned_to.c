@@ -197,7 +197,7 @@ static void on_alarm(int sig, siginfo_t *info, void *uc_)
 {
 	const ucontext_t *uc = uc_;
 	uint64_t rsp = (uint64_t)uc->uc_mcontext.gregs[REG_RSP], low = base() - VCPU_RETURNS;
-	volatile uint8_t frame[16 << 10];
+	volatile uint8_t frame[4 << 10];
 
 	(void)sig;
 	(void)info;
@@ -249,7 +249,7 @@ static void signals_may_come_anywhere(void **state)
 	assert_int_equal(compare(&g), END);
 	load(&rigs[1], &g, 0);
 	for (unsigned n = 0; n < 200 || (n_on_returns < 20 && n < 20000); n++) {
-		set_alarm(100, false);
+		set_alarm(200, false);
 		assert_int_equal(run(&rigs[1], &g), END);
 		assert_int_equal(rigs[1].v->gpr[RAX], rigs[0].v->gpr[RAX]);
 		assert_int_equal(signals.n_bad, 0);
@@ -350,7 +350,7 @@ static void a_vcpu_may_follow_another(void **state)
 	assert_int_equal(sigaltstack(NULL, &stack), 0);
 	assert_int_equal(stack.ss_flags, SS_DISABLE);
 	load(&rigs[1], &g, 0);
-	set_alarm(100, false);
+	set_alarm(200, false);
 	for (unsigned k = 0; k < 10; k++) {
 		assert_int_equal(run(&rigs[1], &g), END);
 	}
