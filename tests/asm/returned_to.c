@@ -360,10 +360,12 @@ static void a_vcpu_may_follow_another(void **state)
 /* Two by turns. */
 static void vcpus_may_share_a_thread(void **state)
 {
+	const stack_t none = {.ss_flags = SS_DISABLE};
 	const struct guest g = GUEST(levels);
 	struct rig other;
 
 	(void)state;
+	sigaltstack(&none, NULL);
 	fake_board_engine = &mobo_engine_translator;
 	assert_int_equal(rig_init(&other), 0);
 	load(&other, &g, 0);
