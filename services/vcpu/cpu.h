@@ -292,6 +292,13 @@ struct jump_slot {
 	uint64_t rip;
 	const uint8_t *host;
 };
+/* What CPUID has answered; execute/cpuid.h. `state`: what the answer depends on, 0 of no answer. */
+struct cpuid_answer {
+	uint32_t leaf, subleaf, subleaf_mask, state;
+	uint32_t out[4]; /* EAX, EBX, ECX, EDX */
+};
+enum { CPUID_LEAVES = 64, CPUID_SUBLEAVES = 8 };
+
 enum { VCPU_GROUPS = 16, VCPU_WINDOWS = 16 };
 enum { JUMP_CONTEXTS = 16, JUMP_SLOTS = 8192 };
 
@@ -417,6 +424,7 @@ struct vcpu {
 	void *state_arg;
 	struct vcpu_debug debug;
 	jmp_buf unwind; /* back to the run loop, registers committed or not as the raiser chose */
+	struct cpuid_answer cpuid[CPUID_LEAVES * CPUID_SUBLEAVES];
 	struct jump_slot jumps[JUMP_CONTEXTS][JUMP_SLOTS];
 	struct mmu_tlb tlbs[N_MMU_CTX];
 	uint32_t tlb_epoch; /* counts flushes and lost rights: a saved translation is good while it

@@ -20,7 +20,6 @@
 enum { EAX, EBX, ECX, EDX };
 
 enum { HYGON_EBX = 0x6f677948 }; /* "Hygo" */
-enum { MSR_APIC_BASE = 0x1b, APIC_BASE_EN = 1 << 11 };
 
 #define BIT(n) (1u << (n))
 
@@ -271,13 +270,6 @@ static uint32_t apic_id(const struct vcpu *v)
 	return v->index;
 }
 
-static bool apic_enabled(struct vcpu *v)
-{
-	uint64_t base = 0;
-
-	return board_apic_msr_read(v, MSR_APIC_BASE, &base) && (base & APIC_BASE_EN);
-}
-
 static void leaf_1(struct vcpu *v, uint32_t out[4])
 {
 	unsigned n = board_n_cpus(v->board);
@@ -288,7 +280,8 @@ static void leaf_1(struct vcpu *v, uint32_t out[4])
 	out[EBX] = 64 / 8 << 8 | (n < 255 ? n : 255) << 16 | apic_id(v) << 24;
 	out[ECX] = (h[ECX] & (cpuid_has(FEAT_AVX) ? L1C_HOST | L1C_AVX : L1C_HOST)) | L1C_OWN |
 		   (v->paravirt ? L1C_HYPERVISOR : 0) | (v->cr4 & CR4_OSXSAVE ? L1C_OSXSAVE : 0);
-	out[EDX] = L1D_OWN | (apic_enabled(v) ? L1D_APIC : 0) | (n > 1 ? L1D_HTT : 0);
+	out[EDX] =
+		L1D_OWN | (v->apic_base & CPUID_STATE_APIC ? L1D_APIC : 0) | (n > 1 ? L1D_HTT : 0);
 }
 
 /* Caches: the host's, shared by all processors at level 3 and by none below. */
@@ -485,4 +478,32 @@ void cpuid_query(struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t out[4
 	} else {
 		leaf_extended(v, leaf, subleaf, out);
 	}
+}
+
+/* Which bits of the subleaf matter. */
+static uint32_t subleaf_mask(uint32_t leaf)
+{
+	switch (leaf) {
+	case 4:
+	case 7:
+	case 0xb:
+	case 0xd:
+	case 0x8000001d: return UINT32_MAX;
+	}
+	return 0;
+}
+
+const struct cpuid_answer *cpuid_answer(struct vcpu *v, uint32_t leaf, uint32_t subleaf)
+{
+	struct cpuid_answer *a = &v->cpuid[cpuid_slot(leaf, subleaf)];
+
+	if (a->state != cpuid_state(v) || a->leaf != leaf ||
+	    ((subleaf ^ a->subleaf) & a->subleaf_mask)) {
+		cpuid_query(v, leaf, subleaf, a->out);
+		a->leaf = leaf;
+		a->subleaf = subleaf;
+		a->subleaf_mask = subleaf_mask(leaf);
+		a->state = cpuid_state(v);
+	}
+	return a;
 }

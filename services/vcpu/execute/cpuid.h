@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "cpu.h"
+
 /* Whether the guest's vendor, which is the host's, is AMD's (or Hygon's). */
 bool cpuid_is_amd(void);
 
@@ -53,5 +55,33 @@ void cpuid_offer_avx512(bool offer);
 
 /* The bits of XCR0 that may be set. */
 uint64_t cpuid_xcr0(void);
+
+/*
+ * CPUID's answer, remembered in v->cpuid, where translated code looks for it as well. Of the vCPU's
+ * thread; good until the next call.
+ */
+const struct cpuid_answer *cpuid_answer(struct vcpu *v, uint32_t leaf, uint32_t subleaf);
+
+/* Where an answer is in v->cpuid. */
+enum { CPUID_FOLD = 26 };
+
+static inline unsigned cpuid_slot(uint32_t leaf, uint32_t subleaf)
+{
+	return ((leaf ^ leaf >> CPUID_FOLD) & (CPUID_LEAVES - 1)) * CPUID_SUBLEAVES +
+	       (subleaf & (CPUID_SUBLEAVES - 1));
+}
+
+/*
+ * Nothing else that answers depend on changes after a vCPU's first instruction: one word, which is
+ * compared, so that whoever changes state need not think of what was remembered.
+ */
+enum { CPUID_STATE_CR4 = CR4_OSXSAVE, CPUID_STATE_APIC = 1 << 11 };
+#define CPUID_STATE_KNOWN (1u << 31)
+
+static inline uint32_t cpuid_state(const struct vcpu *v)
+{
+	return CPUID_STATE_KNOWN | ((uint32_t)v->cr4 & CPUID_STATE_CR4) |
+	       ((uint32_t)v->apic_base & CPUID_STATE_APIC) | (uint32_t)v->xcr0;
+}
 
 #endif

@@ -19,16 +19,18 @@ static const struct insn *hlt(struct vcpu *v, const struct insn *i)
 	END_AFTER(v, i);
 }
 
+/* It serialises: stores before it are seen, RDTSC behind it reads later than loads before it. */
 static const struct insn *cpuid(struct vcpu *v, const struct insn *i)
 {
-	uint32_t out[4];
+	const struct cpuid_answer *a;
 
-	v->insn = i;
-	cpuid_query(v, (uint32_t)v->gpr[RAX], (uint32_t)v->gpr[RCX], out);
-	v->gpr[RAX] = out[0];
-	v->gpr[RBX] = out[1];
-	v->gpr[RCX] = out[2];
-	v->gpr[RDX] = out[3];
+	atomic_thread_fence(memory_order_seq_cst);
+	__builtin_ia32_lfence();
+	a = cpuid_answer(v, (uint32_t)v->gpr[RAX], (uint32_t)v->gpr[RCX]);
+	v->gpr[RAX] = a->out[0];
+	v->gpr[RBX] = a->out[1];
+	v->gpr[RCX] = a->out[2];
+	v->gpr[RDX] = a->out[3];
 	NEXT(v, i);
 }
 

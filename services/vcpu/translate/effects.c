@@ -132,6 +132,9 @@ static struct effect of_system(const struct insn *i)
 		return (struct effect){.writes =
 					       1 << RAX | 1 << RCX | 1 << RDX}; /* RDTSC, RDTSCP */
 	}
+	if (i->map == MAP_0F && i->opcode == 0xa2) { /* CPUID */
+		return (struct effect){.writes = 1 << RAX | 1 << RCX | 1 << RDX | 1 << RBX};
+	}
 	return i->mod == 3 && i->flags & INSN_MODRM ? writes(i->rm) : NOTHING;
 }
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * System instructions that need no interpreter: on interrupts, flags, segment bases, control
- * registers' values, time. Each is written for the state that code of its key runs in; where
+ * registers' values, CPUID, time. Each is written for the state that code of its key runs in; where
  * something else must be asked that is seldom so, it goes to the interpreter from a stub. Code of
  * a region runs with no interrupt shadow, no single step, and at CPL 0 or 3. Intel SDM volume 2.
  */
+#include "execute/cpuid.h"
 #include "exits/board.h"
 #include "translate/generate.h"
 
@@ -46,6 +47,7 @@ static bool native_0f(struct vcpu *v, const struct insn *i, uint32_t key)
 		return native_0f01(i, key);
 	case 0x20: return !(key & MODE_USER) && i->reg < 8 && 0x1d >> i->reg & 1 && !prefixed(i);
 	case 0x31: return board_tsc_offset(v->board, &offset);
+	case 0xa2: return true; /* CPUID */
 	case 0xae: return native_0fae(i);
 	}
 	return false;
@@ -342,6 +344,74 @@ static void segment_base(struct generate *g, unsigned k)
 	put_base(g, seg, RAX);
 }
 
+/* -- CPUID -- */
+
+static struct rm answer_field(size_t offset)
+{
+	return rm_vcpu_index(RCX, 0, (int32_t)(offsetof(struct vcpu, cpuid) + offset));
+}
+
+#define ANSWER(field) answer_field(offsetof(struct cpuid_answer, field))
+
+static void shift_imm(struct emit *e, unsigned op, unsigned reg, uint8_t by)
+{
+	emit_alu(e, 0xc1, 4, op, rm_reg(reg));
+	emit8(e, by);
+}
+
+/* RCX := where in vcpu.cpuid the answer is to be, as cpuid_slot(). Spoils RAX. */
+static void find_answer(struct emit *e, unsigned leaf, unsigned subleaf)
+{
+	_Static_assert(CPUID_SUBLEAVES == 8 && sizeof(struct cpuid_answer) == 32, "shifts");
+
+	emit_mov32(e, RAX, leaf);
+	shift_imm(e, 5, RAX, CPUID_FOLD);
+	emit_alu(e, 0x33, 4, RAX, rm_reg(leaf));
+	emit_alu_imm(e, ALU_AND, 4, rm_reg(RAX), CPUID_LEAVES - 1);
+	emit_mov32(e, RCX, subleaf);
+	emit_alu_imm(e, ALU_AND, 4, rm_reg(RCX), CPUID_SUBLEAVES - 1);
+	emit_lea(e, 4, RCX, rm_index(RCX, RAX, 3, 0));
+	shift_imm(e, 4, RCX, 5);
+}
+
+/* RAX := what answers depend on, as cpuid_state(). Spoils SCRATCH. */
+static void answer_state(struct emit *e)
+{
+	emit_load(e, 4, RAX, VCPU_FIELD(cr4));
+	emit_alu_imm(e, ALU_AND, 4, rm_reg(RAX), CPUID_STATE_CR4);
+	emit_load(e, 4, SCRATCH, VCPU_FIELD(apic_base));
+	emit_alu_imm(e, ALU_AND, 4, rm_reg(SCRATCH), CPUID_STATE_APIC);
+	emit_lea(e, 4, RAX, rm_index(RAX, SCRATCH, 0, (int32_t)CPUID_STATE_KNOWN));
+	emit_alu(e, 0x0b, 4, RAX, VCPU_FIELD(xcr0));
+}
+
+/* What has been answered before, else the interpreter answers. */
+static void cpuid(struct generate *g, unsigned k)
+{
+	unsigned leaf = register_host[RAX], subleaf = register_host[RCX];
+	struct emit *e = &g->e;
+
+	generate_spoil_flags(g);
+	if (!g->x->one_cpu) {
+		emit_bytes(e, "\x0f\xae\xf0", 3); /* mfence */
+	}
+	emit_bytes(e, "\x0f\xae\xe8", 3); /* lfence */
+	find_answer(e, leaf, subleaf);
+	answer_state(e);
+	emit_alu(e, 0x3b, 4, RAX, ANSWER(state));
+	generate_unlikely(g, k, CC_NZ);
+	emit_alu(e, 0x3b, 4, leaf, ANSWER(leaf));
+	generate_unlikely(g, k, CC_NZ);
+	emit_mov32(e, RAX, subleaf);
+	emit_alu(e, 0x33, 4, RAX, ANSWER(subleaf));
+	emit_alu(e, 0x23, 4, RAX, ANSWER(subleaf_mask));
+	generate_unlikely(g, k, CC_NZ);
+	emit_load(e, 4, register_host[RAX], ANSWER(out[0]));
+	emit_load(e, 4, register_host[RBX], ANSWER(out[1]));
+	emit_load(e, 4, register_host[RDX], ANSWER(out[3]));
+	emit_load(e, 4, register_host[RCX], ANSWER(out[2]));
+}
+
 /* -- time -- */
 
 static void read_tsc(struct generate *g, unsigned k)
@@ -396,6 +466,7 @@ static void generate_0f(struct generate *g, unsigned k)
 		break;
 	case 0x20: move_from_control(g, k); break;
 	case 0x31: read_tsc(g, k); break;
+	case 0xa2: cpuid(g, k); break;
 	case 0xae: group_0fae(g, k); break;
 	}
 }
