@@ -19,12 +19,13 @@ static const struct {
 	int (*run)(struct bench *b);
 	bool linux_guest;
 } suites[] = {
-	{"guest", bench_guest, true}, {"start", bench_startup, false}, {"idle", bench_idle, true},
-	{"io", bench_io, false},      {"bus", bench_bus, false},
+	{"guest", bench_guest, true}, {"disk", bench_disk, false}, {"start", bench_startup, false},
+	{"idle", bench_idle, true},   {"io", bench_io, false},	   {"bus", bench_bus, false},
 };
 
 const char bench_help[] =
 	"  guest   workloads in a Linux guest: CPU time, checksums, time to boot\n"
+	"  disk    a disk to its login prompt on the first serial port: CPU time\n"
 	"  start   from the command to the guest's first instruction, and to its boot sector\n"
 	"  idle    what a guest that does nothing costs\n"
 	"  io      an access to a device, beside a raw exchange of a cache line\n"
@@ -34,6 +35,8 @@ const char bench_help[] =
 	"  --peer NAME          compare with native, tcg (QEMU) or bochs; may be given again\n"
 	"                       (default: native and tcg)\n"
 	"  --kernel FILE        the guest's Linux (bzImage)\n"
+	"  --disk FILE          what `disk` starts, as deploy/debian-image makes it; stays as it "
+	"is\n"
 	"  --scale N, --rounds N\n"
 	"                       how much work, and how many times for the median\n"
 	"  --only NAME[,NAME]...\n"
@@ -233,13 +236,10 @@ static bool wanted(const char *suite, int n, char **names)
 
 static int parse(struct bench *b, int argc, char **argv)
 {
-	static const struct option options[] = {{"quick", 0, NULL, 'q'},
-						{"peer", 1, NULL, 'p'},
-						{"kernel", 1, NULL, 'k'},
-						{"only", 1, NULL, 'o'},
-						{"scale", 1, NULL, 's'},
-						{"rounds", 1, NULL, 'r'},
-						{0}};
+	static const struct option options[] = {{"quick", 0, NULL, 'q'},  {"peer", 1, NULL, 'p'},
+						{"kernel", 1, NULL, 'k'}, {"disk", 1, NULL, 'd'},
+						{"only", 1, NULL, 'o'},	  {"scale", 1, NULL, 's'},
+						{"rounds", 1, NULL, 'r'}, {0}};
 	bool peers = false;
 	int c;
 
@@ -248,6 +248,11 @@ static int parse(struct bench *b, int argc, char **argv)
 		switch (c) {
 		case 'q': b->quick = true; break;
 		case 'k': snprintf(b->kernel, sizeof(b->kernel), "%s", optarg); break;
+		case 'd':
+			if (!realpath(optarg, b->disk)) {
+				return cli_fail(b->cli, CLI_FAILED, "cannot find %s", optarg);
+			}
+			break;
 		case 'o': b->only = optarg; break;
 		case 's': b->scale = (unsigned)strtoul(optarg, NULL, 10); break;
 		case 'r': b->rounds = (unsigned)strtoul(optarg, NULL, 10); break;
@@ -276,9 +281,10 @@ static int parse(struct bench *b, int argc, char **argv)
 			known = known || strcmp(argv[i], suites[k].name) == 0;
 		}
 		if (!known) {
-			return cli_fail(b->cli, CLI_USAGE,
-					"no suite is called `%s`: guest, start, idle, io, bus",
-					argv[i]);
+			return cli_fail(
+				b->cli, CLI_USAGE,
+				"no suite is called `%s`: guest, disk, start, idle, io, bus",
+				argv[i]);
 		}
 	}
 	return CLI_OK;

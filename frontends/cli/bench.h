@@ -22,8 +22,8 @@ struct bench {
 	bool quick, with[N_PEERS];
 	unsigned scale, rounds;
 	const char *only; /* names and classes of workloads, with commas; NULL: all */
-	char kernel[PATH_MAX], guest[PATH_MAX]; /* "" where there is none */
-	char dir[64];				/* of this run; removed at its end */
+	char kernel[PATH_MAX], guest[PATH_MAX], disk[PATH_MAX]; /* "" where there is none */
+	char dir[64]; /* of this run; removed at its end */
 	json_object *out;
 };
 
@@ -55,9 +55,11 @@ int bench_make_initrd(const char *path, const char *program);
 int bench_make_firmware(const char *path);
 /* A disk whose boot sector sends 'B' to the first serial port. */
 int bench_make_boot_disk(const char *path);
+/* A disk that reads as the image `backing`, which is never written to. */
+int bench_make_overlay(const char *path, const char *backing);
 
 /* -- bench_subject.c -- */
-enum bench_what { RUN_LINUX, RUN_FIRMWARE, RUN_BOOT_DISK };
+enum bench_what { RUN_LINUX, RUN_FIRMWARE, RUN_BOOT_DISK, RUN_DISK };
 
 /* Whether `peer` is here; if not, *why says what is missing. */
 bool bench_peer_present(enum bench_peer peer, const char **why);
@@ -72,6 +74,8 @@ int bench_start(struct bench *b, struct subject *s, enum bench_peer peer, enum b
 bool bench_line(struct bench *b, struct subject *s, const char *wanted, char *line, size_t len,
 		unsigned timeout_s);
 bool bench_byte(struct bench *b, struct subject *s, char byte, unsigned timeout_s);
+/* Within a line, as a prompt is; at most 64 characters. */
+bool bench_text(struct bench *b, struct subject *s, const char *text, unsigned timeout_s);
 /* Looks for the processes of the subject anew. */
 void bench_look(struct subject *s);
 /* CPU time so far of the processes last looked at. */
@@ -84,6 +88,7 @@ void bench_stop_all(void);
 
 /* -- bench_suites.c: each adds its results to b->out and prints its table; an exit status -- */
 int bench_guest(struct bench *b);
+int bench_disk(struct bench *b);
 int bench_startup(struct bench *b);
 int bench_idle(struct bench *b);
 int bench_io(struct bench *b);

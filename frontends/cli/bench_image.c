@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the subjects of `mobo bench` run: an initrd, a firmware, a boot sector. */
+/* What the subjects of `mobo bench` run: an initrd, a firmware, a boot sector, a disk. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bench.h"
+#include "mobo/image.h"
 
 /* One member in the "newc" format (cpio(5)): hexadecimal header, name and data, each padded to 4.
  */
@@ -107,4 +109,13 @@ int bench_make_boot_disk(const char *path)
 	image[510] = 0x55;
 	image[511] = 0xaa;
 	return write_file(path, image, sizeof(image));
+}
+
+int bench_make_overlay(const char *path, const char *backing)
+{
+	struct mobo_image_new what = {.format = MOBO_IMAGE_QCOW2, .backing_file = backing};
+	struct mobo_error err = {0};
+
+	unlink(path);
+	return mobo_image_new(path, &what, &err);
 }

@@ -93,6 +93,11 @@ static void mobo_command(struct bench *b, char **argv, enum bench_what what, cha
 		argv[i++] = (char *)"--disk";
 		argv[i++] = path;
 		break;
+	case RUN_DISK:
+		snprintf(path, sizeof(path), "%s/disk.qcow2", b->dir);
+		argv[i++] = (char *)"--disk";
+		argv[i++] = path;
+		break;
 	}
 	argv[i] = NULL;
 }
@@ -129,6 +134,11 @@ static void qemu_command(struct bench *b, char **argv, enum bench_what what, cha
 	case RUN_BOOT_DISK:
 		snprintf(path, sizeof(path), "file=%s/boot.img,format=raw,if=ide,file.locking=off",
 			 b->dir);
+		argv[i++] = (char *)"-drive";
+		argv[i++] = path;
+		break;
+	case RUN_DISK:
+		snprintf(path, sizeof(path), "file=%s/disk.qcow2,format=qcow2,if=ide", b->dir);
 		argv[i++] = (char *)"-drive";
 		argv[i++] = path;
 		break;
@@ -303,6 +313,23 @@ bool bench_byte(struct bench *b, struct subject *s, char byte, unsigned timeout_
 	uint64_t deadline = mobo_monotonic_ns() + timeout_s * 1000000000ull;
 
 	while (!memchr(s->buf, byte, s->n_buf)) {
+		if (!hear(b, s, deadline)) {
+			return false;
+		}
+	}
+	return true;
+}
+
+bool bench_text(struct bench *b, struct subject *s, const char *text, unsigned timeout_s)
+{
+	enum { KEPT = 64 };
+	uint64_t deadline = mobo_monotonic_ns() + timeout_s * 1000000000ull;
+
+	while (!memmem(s->buf, s->n_buf, text, strlen(text))) {
+		if (s->n_buf > sizeof(s->buf) / 2) {
+			memmove(s->buf, s->buf + s->n_buf - KEPT, KEPT);
+			s->n_buf = KEPT;
+		}
 		if (!hear(b, s, deadline)) {
 			return false;
 		}

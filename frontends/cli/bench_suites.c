@@ -12,7 +12,7 @@
 
 #include "bench.h"
 
-enum { BOOT_TIMEOUT_S = 180, TEST_TIMEOUT_S = 600 };
+enum { BOOT_TIMEOUT_S = 180, TEST_TIMEOUT_S = 600, LOGIN_TIMEOUT_S = 900 };
 
 /* -- the workloads -- */
 
@@ -23,11 +23,16 @@ struct test {
 	char sum[N_PEERS][24];
 };
 
+/* How long each subject took to come to some point, in seconds. */
+struct boots {
+	double wall[N_PEERS][BENCH_MAX_ROUNDS], cpu[N_PEERS][BENCH_MAX_ROUNDS];
+	unsigned n[N_PEERS];
+};
+
 struct results {
 	struct test tests[BENCH_MAX_TESTS];
 	unsigned n;
-	double boot_cpu[N_PEERS][BENCH_MAX_ROUNDS], boot[N_PEERS][BENCH_MAX_ROUNDS]; /* seconds */
-	unsigned n_boots[N_PEERS];
+	struct boots boots;
 };
 
 static struct test *test_of(struct results *r, const char *name, const char *class)
@@ -45,17 +50,25 @@ static struct test *test_of(struct results *r, const char *name, const char *cla
 	return &r->tests[r->n++];
 }
 
+/* What the subject has taken so far. */
+static void note_boot(struct boots *boots, struct subject *s)
+{
+	unsigned n = boots->n[s->peer]++;
+
+	boots->wall[s->peer][n] = (double)(mobo_monotonic_ns() - s->started_ns) / 1e9;
+	bench_look(s);
+	boots->cpu[s->peer][n] = (double)bench_cpu_ns(s) / 1e9;
+}
+
 /* Waits for the first word of the guest's first program. */
-static bool await_boot(struct bench *b, struct subject *s, double *wall, double *cpu)
+static bool await_boot(struct bench *b, struct subject *s, struct boots *boots)
 {
 	char line[1024];
 
 	if (!bench_line(b, s, "@up", line, sizeof(line), BOOT_TIMEOUT_S)) {
 		return false;
 	}
-	*wall = (double)(mobo_monotonic_ns() - s->started_ns) / 1e9;
-	bench_look(s);
-	*cpu = (double)bench_cpu_ns(s) / 1e9;
+	note_boot(boots, s);
 	return true;
 }
 
@@ -67,20 +80,15 @@ static bool run_workloads(struct bench *b, enum bench_peer peer, struct results 
 	struct subject s;
 	bool done = false;
 	uint64_t before;
-	double t, c;
 
 	snprintf(args, sizeof(args), "--scale,%u%s%s", b->scale, b->only ? "," : "",
 		 b->only ? b->only : "");
 	if (bench_start(b, &s, peer, RUN_LINUX, args) < 0) {
 		return false;
 	}
-	if (peer != PEER_NATIVE) {
-		if (!await_boot(b, &s, &t, &c)) {
-			bench_stop(&s);
-			return false;
-		}
-		r->boot[peer][r->n_boots[peer]] = t;
-		r->boot_cpu[peer][r->n_boots[peer]++] = c;
+	if (peer != PEER_NATIVE && !await_boot(b, &s, &r->boots)) {
+		bench_stop(&s);
+		return false;
 	}
 	before = bench_cpu_ns(&s);
 	while (bench_line(b, &s, "@", line, sizeof(line), TEST_TIMEOUT_S)) {
@@ -260,26 +268,28 @@ static int show_guest(struct bench *b, struct results *r)
 	return equal ? CLI_OK : cli_fail(b->cli, CLI_FAILED, "checksums differ");
 }
 
-static void show_boot(struct bench *b, struct results *r)
+static void show_boots(struct bench *b, struct boots *boots, const char *title, const char *key)
 {
 	json_object *o = json_object_new_object();
 
-	bench_say(b, "\nKernel to its first program\n%-10s %10s %10s\n", "", "wall s", "CPU s");
+	bench_say(b, "\n%s (median of %u)\n%-10s %10s %10s\n", title, b->rounds, "", "wall s",
+		  "CPU s");
 	for (unsigned p = 0; p < N_PEERS; p++) {
-		json_object *v = json_object_new_object();
-		double wall = bench_median(r->boot[p], r->n_boots[p]);
-		double cpu = bench_median(r->boot_cpu[p], r->n_boots[p]);
+		double wall, cpu;
+		json_object *v;
 
-		if (!r->n_boots[p]) {
-			json_object_put(v);
+		if (!boots->n[p]) {
 			continue;
 		}
+		wall = bench_median(boots->wall[p], boots->n[p]);
+		cpu = bench_median(boots->cpu[p], boots->n[p]);
 		bench_say(b, "%-10s %10.2f %10.2f\n", bench_peer_names[p], wall, cpu);
+		v = json_object_new_object();
 		json_object_object_add(v, "wall_s", json_object_new_double(wall));
 		json_object_object_add(v, "cpu_s", json_object_new_double(cpu));
 		json_object_object_add(o, bench_peer_names[p], v);
 	}
-	json_object_object_add(b->out, "boot", o);
+	json_object_object_add(b->out, key, o);
 }
 
 int bench_guest(struct bench *b)
@@ -301,10 +311,50 @@ int bench_guest(struct bench *b)
 	}
 	if (status == CLI_OK) {
 		status = show_guest(b, r);
-		show_boot(b, r);
+		show_boots(b, &r->boots, "Kernel to its first program", "boot");
 	}
 	free(r);
 	return status;
+}
+
+/* -- a disk -- */
+
+int bench_disk(struct bench *b)
+{
+	struct boots boots = {0};
+	char path[PATH_MAX];
+
+	if (!b->disk[0]) {
+		bench_say(b, "\nA disk to its login prompt: left out, there is no --disk FILE\n");
+		return CLI_OK;
+	}
+	snprintf(path, sizeof(path), "%s/disk.qcow2", b->dir);
+	for (unsigned round = 0; round < b->rounds; round++) {
+		for (unsigned p = 0; p < N_PEERS; p++) {
+			struct subject s;
+			bool came;
+
+			if (!b->with[p] || p == PEER_NATIVE || p == PEER_BOCHS) {
+				continue;
+			}
+			came = bench_make_overlay(path, b->disk) == 0 &&
+			       bench_start(b, &s, p, RUN_DISK, "") == 0;
+			if (came) {
+				came = bench_text(b, &s, "login: ", LOGIN_TIMEOUT_S);
+				if (came) {
+					note_boot(&boots, &s);
+				}
+				bench_stop(&s);
+			}
+			if (!came) {
+				return cli_fail(b->cli, CLI_FAILED,
+						"%s did not come to a login prompt",
+						bench_peer_names[p]);
+			}
+		}
+	}
+	show_boots(b, &boots, "A disk to its login prompt", "disk");
+	return CLI_OK;
 }
 
 /* -- start -- */
@@ -378,13 +428,13 @@ int bench_idle(struct bench *b)
 		json_object *o;
 		struct subject s;
 		struct spent before, after;
+		struct boots boots = {0};
 		double wall, cpu;
 
 		if (!b->with[p] || p == PEER_NATIVE || p == PEER_BOCHS) {
 			continue;
 		}
-		if (bench_start(b, &s, p, RUN_LINUX, "idle") < 0 ||
-		    !await_boot(b, &s, &wall, &cpu)) {
+		if (bench_start(b, &s, p, RUN_LINUX, "idle") < 0 || !await_boot(b, &s, &boots)) {
 			bench_stop(&s);
 			json_object_put(out);
 			return cli_fail(b->cli, CLI_FAILED, "%s did not boot", bench_peer_names[p]);
