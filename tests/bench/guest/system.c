@@ -218,7 +218,7 @@ static uint64_t identify(unsigned scale)
 	uint64_t n = 0;
 	unsigned a, b, c, d;
 
-	for (unsigned i = 0; i < scale * 250; i++) {
+	for (unsigned i = 0; i < scale * 10000; i++) {
 		__cpuid_count(0, 0, a, b, c, d);
 		n += b != 0;
 	}
