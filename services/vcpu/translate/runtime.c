@@ -513,6 +513,7 @@ const uint8_t *runtime_event(struct vcpu *v, const struct site *site)
 	struct translator *x = v->translator;
 	struct region *r;
 
+	x->n_events++;
 	if (site->flags & SITE_FLAGS) {
 		v->aflags = v->event_flags;
 	}

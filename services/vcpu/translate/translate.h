@@ -208,6 +208,7 @@ struct translator {
 	uint32_t keys[KEYS];   /* contexts of vcpu.jumps, 0: free; with bit 31 set */
 	bool flush;	       /* everything is to be dropped when no region runs */
 	uint32_t n_flushes;    /* how often it was */
+	uint64_t n_events;     /* calls of runtime_event(): for tests */
 	bool one_cpu;	       /* LOCK is not needed */
 	uint16_t hot;	       /* traces that began so often are translated; 0: all. Tests set it */
 	bool avx, avx512;      /* events may have to store YMM, ZMM */
