@@ -74,7 +74,7 @@ static void check_site(struct generate *g, struct site site)
 
 	s.site.kind = SITE_ACCESS;
 	s.site.region = g->x->n_regions;
-	if (!g->r->plain && is_steady(g, site.insn) && !cache_is_by_slot(g->x, g->r, site.insn)) {
+	if (!g->r->rest && is_steady(g, site.insn) && !cache_is_by_slot(g->x, g->r, site.insn)) {
 		s.site.flags |= SITE_CACHED;
 	}
 	s.from = site_emit(&g->e, g->tlb, &s.site);
@@ -144,6 +144,7 @@ static struct rm lead(struct generate *g, unsigned k, const struct access *a, un
 				    .lead_off = (uint8_t)(a->at - group->lo),
 				    .lead_size = size,
 				    .flags = SITE_GROUPED | (write ? SITE_LEAD_WRITE : 0) |
+					     (a == &g->access[k].stack ? SITE_STACK : 0) |
 					     (group->write ? SITE_RANGE_WRITE : 0)});
 	if (group->in_scratch) {
 		emit_mov(&g->e, SCRATCH, RAX);

@@ -391,7 +391,7 @@ bool cache_insert(struct vcpu *v, struct region *r)
 	r->page_next = page->regions;
 	page->regions = r;
 	page->lines |= r->lines;
-	if (r->plain || r->loop) {
+	if (r->rest || r->loop) {
 		return true;
 	}
 	if (!r->crosses) {
@@ -688,6 +688,7 @@ void cache_drop(struct vcpu *v, struct region *r)
 		*p = r->page_next;
 	}
 	kill(v, r);
+	copies_drop(v, r);
 }
 
 void cache_invalidate(struct vcpu *v, uint64_t gpa, uint64_t len)

@@ -14,8 +14,10 @@ void generate_stub(struct generate *g, struct stub s)
 
 void generate_fixup(struct generate *g, uint8_t *at, unsigned block)
 {
-	bool back = g->heads[block] && (loop_has(g->members[block], g->current) ||
-					g->r->block[block].at <= g->r->block[g->current].at);
+	const struct block *from = &g->r->block[g->current], *to = &g->r->block[block];
+	bool up = to->at <= from->at;
+	bool back = g->r->rest ? to->back && up
+			       : g->heads[block] && (loop_has(g->members[block], g->current) || up);
 
 	if (g->n_fixups == GENERATE_FIXUPS) {
 		g->e.full = true;
@@ -182,7 +184,7 @@ static int block_at(const struct region *r, unsigned at)
 static void returned_to(struct generate *g, unsigned k, int next)
 {
 	const struct region *r = g->r;
-	bool alone = r->plain || r->crosses || r->loop;
+	bool alone = r->crosses || r->loop;
 	int to = alone ? -1 : block_at(r, r->at[k] + r->insn[k].len);
 
 	generate_return_checks(g, k);
@@ -240,7 +242,7 @@ static void block(struct generate *g, unsigned n, int next, bool fallen_into)
 	b->back = 0;
 	if (g->heads[n]) {
 		loop_head(g, b);
-	} else if (n == 0 && !fallen_into && !g->r->loop && !g->r->plain && !g->r->crosses) {
+	} else if (n == 0 && !fallen_into && !g->r->loop && !g->r->rest && !g->r->crosses) {
 		entry_in_place(g, b);
 	}
 	b->body = generate_here(g->x, &g->e);
@@ -338,6 +340,7 @@ static int following(const struct region *r, unsigned first)
 		const struct block *b = &r->block[n];
 
 		if (b->n && b->first >= first && (!r->loop || loop_has(r->loop->members, n)) &&
+		    (!r->rest || n == r->n_blocks - 1u) &&
 		    (best < 0 || b->first < r->block[best].first)) {
 			best = (int)n;
 		}

@@ -36,7 +36,8 @@ struct group {
 /* One access of an instruction; group NULL or of one access: it is checked by itself. */
 struct access {
 	struct group *group;
-	int32_t at;
+	int32_t at, end;
+	bool write;
 	bool leads; /* the group's first */
 };
 
@@ -69,7 +70,7 @@ struct generate {
 	bool long_mode;
 	unsigned stack_size; /* 8 or 4: bytes of RIP and of stack operands */
 	/* Blocks that are the head of a loop that may get a fast copy, with the loop's blocks. */
-	bool heads[REGION_BLOCKS];
+	bool heads[REGION_BLOCKS + 1]; /* a copy of a rest has one more */
 	uint64_t members[REGION_BLOCKS][2];
 	/* Where guest registers are: register_host, or as a loop's fast copy wants them. */
 	const uint8_t *host;
@@ -188,8 +189,13 @@ int32_t site_tlb(uint32_t key);
 bool site_turn(struct vcpu *v, const struct site *site, uint64_t lin);
 /* The sites of r that met many pages are to be by slot when it is translated again. */
 void sites_settle(struct vcpu *v, const struct region *r);
-/* A group's check that fails leads to `plain` (writable view) from now on. */
-void site_lead_plain(struct vcpu *v, const struct site *site, const uint8_t *plain);
+/*
+ * A way into block b from where a group's check fails, if the group's first byte is at offset
+ * `first` to `last` of a page; with `lead` it is taken from now on. Returns its code's offset where
+ * that has been found out; 0: no room (translator.flush is set).
+ */
+uint32_t site_lead(struct vcpu *v, const struct site *site, const struct block *b, unsigned first,
+		   unsigned last, bool lead);
 
 /*
  * Looks the address in RAX up: RAX := its offset in the page, RCX := the entry's index. Spoils

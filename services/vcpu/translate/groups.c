@@ -5,7 +5,7 @@
  * form a group: the first checks the bytes of all of them and keeps the host address in vcpu.group,
  * the others only load that. Where the
  * check fails (a page's end, I/O, a page that cannot be written yet) the rest of the block goes on
- * in a plain copy of itself.
+ * in a copy of itself: see copies.c.
  */
 #include "translate/generate.h"
 #include "translate/loops.h"
@@ -86,6 +86,8 @@ static void join(struct tracker *t, struct access *a, const struct value *v, int
 	group->n++;
 	a->group = group;
 	a->at = lo;
+	a->end = hi;
+	a->write = write;
 }
 
 /* What is at an operand's address but for its displacement. */
@@ -265,13 +267,78 @@ static void give_scratch(struct generate *g, const struct block *b)
 	}
 }
 
+/* Which half of its group has an access where the page ends at `end`; -1: it lies over that. */
+static int half_of(const struct access *a, int32_t end)
+{
+	return a->end <= end ? 0 : a->at >= end ? 1 : -1;
+}
+
+/* a, of a group that is split, is of that half now; NULL: of none. */
+static void move(struct access *a, struct group *half)
+{
+	a->leads = half && !half->n;
+	a->group = half;
+	if (!half) {
+		return;
+	}
+	half->lo = half->n && half->lo < a->at ? half->lo : a->at;
+	half->hi = half->n && half->hi > a->end ? half->hi : a->end;
+	half->write |= a->write;
+	half->n++;
+}
+
+/* For which other ends of the page a would be of the same half. */
+static void bound(struct rest *rest, const struct access *a, int32_t end, int32_t lead_at)
+{
+	int half = half_of(a, end);
+	int32_t least = half < 0 ? a->at + 1 : half == 0 ? a->end : INT32_MIN;
+	int32_t most = half < 0 ? a->end - 1 : half == 1 ? a->at : INT32_MAX;
+
+	if (least != INT32_MIN && least - lead_at > rest->least) {
+		rest->least = least - lead_at;
+	}
+	if (most != INT32_MAX && most - lead_at < rest->most) {
+		rest->most = most - lead_at;
+	}
+}
+
+/* The group that b's first instruction leads, where its page ends. */
+static void split(struct generate *g, const struct block *b, struct rest *rest)
+{
+	const struct access *lead =
+		rest->stack ? &g->access[b->first].stack : &g->access[b->first].operand;
+	struct group *whole = lead->group, *half[2];
+	int32_t lead_at = lead->at, end = lead_at + rest->end;
+
+	rest->least = INT32_MIN;
+	rest->most = INT32_MAX;
+	if (!whole || !lead->leads || g->n_groups == GENERATE_GROUPS) {
+		return;
+	}
+	half[0] = whole;
+	half[1] = &g->group[g->n_groups++];
+	*half[0] = *half[1] = (struct group){0};
+	for (unsigned k = b->first; k < (unsigned)b->first + b->n; k++) {
+		struct access *of[2] = {&g->access[k].operand, &g->access[k].stack};
+
+		for (unsigned n = 0; n < 2; n++) {
+			if (of[n]->group == whole) {
+				int to = half_of(of[n], end);
+
+				bound(rest, of[n], end, lead_at);
+				move(of[n], to < 0 ? NULL : half[to]);
+			}
+		}
+	}
+}
+
 void groups_find(struct generate *g, const struct block *b)
 {
 	struct tracker t = {.g = g};
 
 	g->n_groups = 0;
 	memset(&g->access[b->first], 0, b->n * sizeof(g->access[0]));
-	if (g->r->plain) {
+	if (g->r->rest && !g->r->rest->split) {
 		return;
 	}
 	forget_all(&t);
@@ -280,6 +347,9 @@ void groups_find(struct generate *g, const struct block *b)
 		if (!stack(&t, k)) {
 			writes(&t, k);
 		}
+	}
+	if (g->r->rest) {
+		split(g, b, g->r->rest);
 	}
 	give_scratch(g, b);
 }

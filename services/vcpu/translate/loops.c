@@ -148,7 +148,7 @@ bool loop_members(const struct region *r, unsigned head, uint64_t members[2])
 	uint64_t set[2];
 	bool operands = false;
 
-	if ((r->key & MODE_SIZE) != MODE_64 || r->plain || r->crosses || !extent(r, head, &end)) {
+	if ((r->key & MODE_SIZE) != MODE_64 || r->rest || r->crosses || !extent(r, head, &end)) {
 		return false;
 	}
 	reached(r, head, end, set);

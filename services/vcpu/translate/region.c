@@ -399,7 +399,7 @@ static struct region *region_elsewhere(struct vcpu *v, const struct region *from
 	}
 	*r = *from;
 	r->page_next = NULL;
-	r->plain_near = NULL;
+	r->copies = NULL;
 	r->lin = lin;
 	if (!alloc_generated(x, r)) {
 		return NULL;
@@ -450,6 +450,16 @@ struct region *region_decode(struct vcpu *v, uint32_t key)
 	return finish(d);
 }
 
+/* Those of `of` stay where they are. */
+static void share_blocks(struct region *copy, const struct region *of)
+{
+	for (unsigned n = 0; n < of->n_blocks; n++) {
+		copy->block[n] = of->block[n];
+		copy->block[n].near = copy->block[n].ext = copy->block[n].links = 0;
+		copy->block[n].count = 0;
+	}
+}
+
 struct region *region_loop(struct vcpu *v, struct region *r, unsigned head)
 {
 	struct translator *x = v->translator;
@@ -468,15 +478,11 @@ struct region *region_loop(struct vcpu *v, struct region *r, unsigned head)
 	*copy = *r;
 	copy->loop = l;
 	copy->page_next = NULL;
-	copy->plain_near = NULL;
+	copy->copies = NULL;
 	if (!alloc_generated(x, copy)) {
 		return NULL;
 	}
-	for (unsigned n = 0; n < r->n_blocks; n++) { /* those outside stay where they are */
-		copy->block[n] = r->block[n];
-		copy->block[n].near = copy->block[n].ext = copy->block[n].links = 0;
-		copy->block[n].count = 0;
-	}
+	share_blocks(copy, r);
 	return copy;
 }
 
@@ -491,33 +497,32 @@ static const struct block *block_of(const struct region *r, unsigned k)
 	return b;
 }
 
-struct region *region_copy(struct vcpu *v, const struct region *r, unsigned k)
+struct region *region_copy(struct vcpu *v, struct region *of, unsigned k)
 {
-	const struct block *b = block_of(r, k);
-	unsigned n = (unsigned)b->first + b->n - k;
+	const struct block *b = block_of(of, k);
 	struct translator *x = v->translator;
 	struct region *copy = cache_alloc(x, sizeof(*copy));
+	struct rest *rest = cache_alloc(x, sizeof(*rest));
 
-	if (!copy) {
+	if (!copy || !rest) {
 		return NULL;
 	}
-	*copy = *r;
-	copy->plain = true;
-	copy->loop = NULL;
+	rest->of = of;
+	*copy = *of;
+	copy->rest = rest;
 	copy->page_next = NULL;
-	copy->plain_near = NULL;
-	copy->n_insns = n;
-	copy->n_blocks = 1;
-	copy->insn += k;
-	copy->form += k;
-	copy->use += k;
-	copy->bound += k;
-	copy->at += k;
+	copy->copies = NULL;
+	copy->n_blocks = of->n_blocks + 1u;
 	if (!alloc_generated(x, copy)) {
 		return NULL;
 	}
-	*copy->block =
-		(struct block){.at = copy->at[0], .n = n, .taken = -1, .next = -1, .leaves = true};
-	flags_flow(copy);
+	share_blocks(copy, of);
+	copy->block[of->n_blocks] = (struct block){.at = of->at[k],
+						   .first = (uint16_t)k,
+						   .n = (uint16_t)(b->first + b->n - k),
+						   .taken = b->taken,
+						   .next = b->next,
+						   .leaves = b->leaves,
+						   .live = flags_before(of, k)};
 	return copy;
 }

@@ -377,30 +377,6 @@ static const uint8_t *translate_again(struct vcpu *v, struct region *r)
 	return go_on(v);
 }
 
-/* The group's check cannot pass: on in a plain copy, to which the stub leads from now on. */
-static const uint8_t *plain(struct vcpu *v, struct region *r, const struct site *site)
-{
-	struct translator *x = v->translator;
-	struct region *copy;
-
-	if (!r->plain_near) {
-		r->plain_near = cache_alloc(x, r->n_insns * sizeof(*r->plain_near));
-		if (!r->plain_near) {
-			return NULL;
-		}
-	}
-	if (r->plain_near[site->insn]) {
-		return cache_exec(x, r->plain_near[site->insn]);
-	}
-	copy = region_copy(v, r, site->insn);
-	if (!copy || !generate(v, copy) || !generate_entry(v, copy, copy->block)) {
-		return NULL;
-	}
-	r->plain_near[site->insn] = copy->block->near;
-	site_lead_plain(v, site, x->code + copy->block->near);
-	return cache_exec(x, copy->block->near);
-}
-
 /* Does it access a part of its operand only? */
 static bool is_masked(const struct region *r, unsigned k)
 {
@@ -438,7 +414,7 @@ static const uint8_t *access_memory(struct vcpu *v, struct region *r, const stru
 		}
 	}
 	if (grouped) {
-		return plain(v, r, site);
+		return copies_enter(v, r, site);
 	}
 	return interpret(v, r, site->insn, cache_exec(v->translator, r->after[site->insn]));
 }

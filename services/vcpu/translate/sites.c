@@ -3,7 +3,7 @@
  * Checks of memory accesses as code, and how they change while they run. A site looks its page up
  * by the TLB slot of the address, or, in user code, has the slot it met last as a constant, which
  * is set anew when another page comes. After SITE_TURNS such changes its region is translated again
- * with the site by slot. A group whose check cannot pass goes on in a plain copy of its block.
+ * with the site by slot. Where a group's check cannot pass, copies.c says where it goes on.
  *
  *   cached:  xor tag(slot), %rax; cmp; ja stub; add page(slot), %rax; back:
  *   by slot: index of %rax to %rcx; xor tag(index), %rax; cmp; ja stub; add page(index), %rax;
@@ -127,6 +127,16 @@ static uint8_t *back_of(struct site *s)
 	return jmp + 5 + disp;
 }
 
+/* The stub of the cached check that ends at `back`. */
+static uint8_t *stub_of(uint8_t *back)
+{
+	uint8_t *jcc = back - LEN_TLB_OP - 4;
+	int32_t disp;
+
+	memcpy(&disp, jcc, 4);
+	return jcc + 4 + disp;
+}
+
 /* Offset of the region's TLB context in struct vcpu. */
 int32_t site_tlb(uint32_t key)
 {
@@ -141,7 +151,7 @@ bool site_turn(struct vcpu *v, const struct site *site, uint64_t lin)
 	struct translator *x = v->translator;
 	struct site *s = writable(x, site);
 	struct region *r = x->regions[s->region];
-	uint8_t *back = back_of(s), *stub = (uint8_t *)s - LEN_CALL - LEN_TLB_OP;
+	uint8_t *back = back_of(s), *stub = stub_of(back);
 	int32_t entry = (int32_t)(uintptr_t)v + site_tlb(r->key) +
 			(int32_t)(tlb_slot(lin) * sizeof(struct tlb_entry));
 	int32_t tag = entry + tag_offset(s->flags & SITE_RANGE_WRITE), page = entry + page_offset();
@@ -156,14 +166,42 @@ bool site_turn(struct vcpu *v, const struct site *site, uint64_t lin)
 	return true;
 }
 
-void site_lead_plain(struct vcpu *v, const struct site *site, const uint8_t *plain)
+uint32_t site_lead(struct vcpu *v, const struct site *site, const struct block *b, unsigned first,
+		   unsigned last, bool lead)
 {
-	uint8_t *call = (uint8_t *)writable(v->translator, site) - LEN_CALL;
+	struct translator *x = v->translator;
+	struct emit code = generate_at(v, x->code_used), *e = &code;
+	struct site *s = writable(x, site);
+	uint8_t *call = (uint8_t *)s - LEN_CALL, *way = e->p, *other, *at;
+	uint32_t found;
 
-	if (!(site->flags & SITE_CACHED)) { /* its stub has another page to try */
-		*call = 0xe9;
-		emit_patch(call + 1, plain);
+	emit_mov32(e, RCX, RAX);
+	emit_alu_imm(e, ALU_AND, 4, rm_reg(RCX), 4095);
+	emit_alu_imm(e, ALU_SUB, 4, rm_reg(RCX), (int32_t)first);
+	emit_alu_imm(e, ALU_CMP, 4, rm_reg(RCX), (int32_t)(last - first));
+	other = emit_jcc(e, 7);
+	found = generate_here(x, e);
+	if (b->live) {
+		generate_restore_flags(e);
 	}
+	at = emit_jmp(e);
+	if (!e->full) {
+		emit_patch(at, x->code + b->body);
+		emit_patch(other, e->p);
+	}
+	generate_event(x, e, *s);
+	at = emit_jmp(e);
+	if (e->full) {
+		x->flush = true;
+		return 0;
+	}
+	emit_patch(at, back_of(s));
+	x->code_used = (generate_here(x, e) + 15) & ~(size_t)15;
+	if (lead) {
+		*call = 0xe9; /* jmp */
+		emit_patch(call + 1, way);
+	}
+	return found;
 }
 
 void sites_settle(struct vcpu *v, const struct region *r)

@@ -86,20 +86,30 @@ struct region {
 	uint16_t n_insns, n_blocks;
 	bool dead;
 	bool crosses;
-	bool plain;	     /* a copy of a block's rest, without groups */
 	bool returned_to;    /* calls leave return addresses: `after` of theirs */
 	struct loop *loop;   /* a loop's fast copy: see loops.h. Shares what was decoded */
+	struct rest *rest;   /* a copy of a block's rest, its last block: see copies.c. Likewise */
 	struct insn *insn;   /* as decoded, not bound */
 	struct insn **bound; /* those that were interpreted, and what ends them; or NULL */
 	struct form *form;
 	struct flag_use *use;
-	uint16_t *at;	      /* offset of each in the page */
-	uint32_t *after;      /* offset into code memory of what follows each */
-	uint8_t *leads;	      /* its check is also that of others: see groups.c */
-	uint8_t *turns;	      /* of each, how often its cached check was set anew */
-	uint32_t *plain_near; /* of each, `near` of the plain copy from it on; NULL: none yet */
-	uint8_t *in_host;     /* host EFLAGS hold flags that are needed when its operation runs */
+	uint16_t *at;	     /* offset of each in the page */
+	uint32_t *after;     /* offset into code memory of what follows each */
+	uint8_t *leads;	     /* its check is also that of others: see groups.c */
+	uint8_t *turns;	     /* of each, how often its cached check was set anew */
+	struct copy *copies; /* where it goes on when a group's check cannot pass */
+	uint8_t *in_host;    /* host EFLAGS hold flags that are needed when its operation runs */
 	struct block *block;
+};
+
+/* What a copy of a block's rest is of; how it checks. */
+struct rest {
+	struct region *of;
+	uint8_t depth; /* copies that were left on the way to it */
+	bool split;    /* in two: the group that its first instruction leads. Else: no groups */
+	bool stack;    /* ... by its operand on the stack */
+	/* Where the page ends, from the leading access on; between which ends all is the same. */
+	int32_t end, least, most;
 };
 
 /* Why translated code calls runtime_event(); the record follows the call instruction. */
@@ -122,6 +132,7 @@ enum site_flag {
 	SITE_LEAD_WRITE = 1 << 2,  /* the instruction's own access writes */
 	SITE_GROUPED = 1 << 3,	   /* the check is for a group: see groups.c */
 	SITE_CACHED = 1 << 4,	   /* the check has its TLB slot as a constant: see sites.c */
+	SITE_STACK = 1 << 5,	   /* of an operand on the stack, not that named by ModRM */
 };
 
 struct site {
@@ -357,8 +368,18 @@ struct region *region_decode(struct vcpu *v, uint32_t key);
 /* A fast copy of the loop of r with that head. NULL: none is worth it, or no memory. */
 struct region *region_loop(struct vcpu *v, struct region *r, unsigned head);
 
-/* The rest of r's block from instruction k on, plain. NULL: no memory (translator.flush is set). */
-struct region *region_copy(struct vcpu *v, const struct region *r, unsigned k);
+/*
+ * The rest of the block of `of` from instruction k on, to go on in the other blocks of `of`. NULL:
+ * no memory (translator.flush is set).
+ */
+struct region *region_copy(struct vcpu *v, struct region *of, unsigned k);
+
+/* -- copies.c: copies of blocks' rests -- */
+
+/* Where to go on when a group's check cannot pass, or NULL: by the run loop. */
+const uint8_t *copies_enter(struct vcpu *v, struct region *r, const struct site *site);
+/* Drops those of r, which is dropped. */
+void copies_drop(struct vcpu *v, struct region *r);
 
 /* -- host_flags.c -- */
 
