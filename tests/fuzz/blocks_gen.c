@@ -235,6 +235,15 @@ void bl_body(struct bl_gen *g, unsigned n, unsigned depth)
 
 /* -- the program -- */
 
+/* In a page: often where what lies around it is over the page's end. */
+static unsigned offset(struct bl_gen *g)
+{
+	if (fz_chance(&g->r, 40)) {
+		return 4096 - (fz_chance(&g->r, 80) ? 16 : 4) * fz_below(&g->r, 12);
+	}
+	return fz_below(&g->r, 256) * 16;
+}
+
 static void choose_registers(struct bl_gen *g)
 {
 	static const uint8_t in_64[] = {RBX, RBP, RSI, R8, R9, R11, R13, R15};
@@ -247,8 +256,7 @@ static void choose_registers(struct bl_gen *g)
 	g->index = g->is_64 ? R12 : RSI;
 	g->reserved |= fz_chance(&g->r, 85) ? 1u << g->index : 0;
 	for (unsigned k = 0; k < 3; k++) {
-		g->ptr_at[k] =
-			BL_DATA + fz_below(&g->r, BL_DATA_PAGES) * 4096 + fz_below(&g->r, 256) * 16;
+		g->ptr_at[k] = BL_DATA + fz_below(&g->r, BL_DATA_PAGES) * 4096 + offset(g);
 		for (unsigned other = 0; other < k; other++) {
 			if (g->ptr[other] == g->ptr[k]) {
 				g->ptr_at[k] = g->ptr_at[other];

@@ -127,10 +127,30 @@ static struct rm check_fixed(struct generate *g, unsigned k, uint64_t lin, unsig
 
 /* -- groups -- */
 
-static struct rm group_slot(const struct generate *g, const struct access *a)
+static struct rm group_slot(const struct generate *g, const struct group *group)
 {
 	return rm_vcpu((int32_t)(offsetof(struct vcpu, group) +
-				 (size_t)(a->group - g->group) * sizeof(uint64_t)));
+				 (size_t)(group - g->group) * sizeof(uint64_t)));
+}
+
+/* RAX is where its first byte is on the host. */
+static void keep(struct generate *g, const struct group *group)
+{
+	if (group->in_scratch) {
+		emit_mov(&g->e, SCRATCH, RAX);
+	} else {
+		emit_store(&g->e, 8, RAX, group_slot(g, group));
+	}
+}
+
+void generate_checked(struct generate *g)
+{
+	if (g->checked) {
+		if (g->checked_at) {
+			emit_lea(&g->e, 8, RAX, rm_mem(RAX, g->checked_at));
+		}
+		keep(g, g->checked);
+	}
 }
 
 /* RAX: the linear address of the group's first byte. `size`, `write`: the access that leads it. */
@@ -146,11 +166,7 @@ static struct rm lead(struct generate *g, unsigned k, const struct access *a, un
 				    .flags = SITE_GROUPED | (write ? SITE_LEAD_WRITE : 0) |
 					     (a == &g->access[k].stack ? SITE_STACK : 0) |
 					     (group->write ? SITE_RANGE_WRITE : 0)});
-	if (group->in_scratch) {
-		emit_mov(&g->e, SCRATCH, RAX);
-	} else {
-		emit_store(&g->e, 8, RAX, group_slot(g, a));
-	}
+	keep(g, group);
 	g->r->leads[k] = true;
 	return rm_mem(RAX, a->at - group->lo);
 }
@@ -160,7 +176,7 @@ static struct rm follow(struct generate *g, const struct access *a)
 	if (a->group->in_scratch) {
 		return rm_mem(SCRATCH, a->at - a->group->lo);
 	}
-	emit_load(&g->e, 8, RAX, group_slot(g, a));
+	emit_load(&g->e, 8, RAX, group_slot(g, a->group));
 	return rm_mem(RAX, a->at - a->group->lo);
 }
 

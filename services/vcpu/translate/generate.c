@@ -224,6 +224,16 @@ static void loop_head(struct generate *g, struct block *b)
 	generate_poll(g, b->first);
 }
 
+/* Of a copy of a block's rest: `near` alone. */
+static void rest_entry(struct generate *g, struct block *b)
+{
+	b->near = generate_here(g->x, &g->e);
+	generate_checked(g);
+	if (b->live) {
+		generate_restore_flags(&g->e);
+	}
+}
+
 /* `next`: the block that is emitted next and may be fallen into, or -1. */
 static void block(struct generate *g, unsigned n, int next, bool fallen_into)
 {
@@ -244,6 +254,9 @@ static void block(struct generate *g, unsigned n, int next, bool fallen_into)
 		loop_head(g, b);
 	} else if (n == 0 && !fallen_into && !g->r->loop && !g->r->rest && !g->r->crosses) {
 		entry_in_place(g, b);
+	}
+	if (g->r->rest) {
+		rest_entry(g, b);
 	}
 	b->body = generate_here(g->x, &g->e);
 	if (g->heads[n]) {

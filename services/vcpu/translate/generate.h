@@ -89,6 +89,8 @@ struct generate {
 	/* Of the block at hand. */
 	unsigned n_groups;
 	struct group group[GENERATE_GROUPS];
+	struct group *checked; /* when the block is entered, or NULL: see copies.c */
+	int32_t checked_at;    /* its first byte, from what the check was of */
 	struct {
 		struct access operand, stack;
 	} access[REGION_INSNS];
@@ -171,6 +173,9 @@ bool generate_may_stay_moved(const struct generate *g, unsigned k);
 /* Can instruction k be emitted while the register is behind? */
 bool generate_may_move_stack(const struct generate *g, unsigned k);
 
+/* Where the block is entered: RAX is where the check that failed found g->checked, on the host. */
+void generate_checked(struct generate *g);
+
 /* -- stack.c: the instruction k, one of them -- */
 
 void generate_push(struct generate *g, unsigned k);
@@ -190,12 +195,14 @@ bool site_turn(struct vcpu *v, const struct site *site, uint64_t lin);
 /* The sites of r that met many pages are to be by slot when it is translated again. */
 void sites_settle(struct vcpu *v, const struct region *r);
 /*
- * A way into block b from where a group's check fails, if the group's first byte is at offset
- * `first` to `last` of a page; with `lead` it is taken from now on. Returns its code's offset where
- * that has been found out; 0: no room (translator.flush is set).
+ * To a copy of a block's rest from where a group's check fails, from now on, if the group's first
+ * byte is at offset `first` to `last` of a page. site_split(): with RAX, where that is on the host;
+ * the TLB lets it be accessed. False: no room (translator.flush is set).
  */
-uint32_t site_lead(struct vcpu *v, const struct site *site, const struct block *b, unsigned first,
-		   unsigned last, bool lead);
+bool site_split(struct vcpu *v, const struct site *site, uint32_t copy, unsigned first,
+		unsigned last);
+bool site_plain(struct vcpu *v, const struct site *site, uint32_t copy, unsigned first,
+		unsigned last);
 
 /*
  * Looks the address in RAX up: RAX := its offset in the page, RCX := the entry's index. Spoils

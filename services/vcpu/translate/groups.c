@@ -245,7 +245,7 @@ static void give_scratch(struct generate *g, const struct block *b)
 	}
 	for (unsigned n = 0; n < g->n_groups; n++) {
 		struct group *group = &g->group[n];
-		unsigned first = end, last = 0, k;
+		unsigned first = group == g->checked ? b->first : end, last = 0, k;
 
 		for (k = b->first; k < end; k++) {
 			if (g->access[k].operand.group == group ||
@@ -274,17 +274,16 @@ static int half_of(const struct access *a, int32_t end)
 }
 
 /* a, of a group that is split, is of that half now; NULL: of none. */
-static void move(struct access *a, struct group *half)
+static void move(struct access *a, struct group *half, bool checked)
 {
-	a->leads = half && !half->n;
+	a->leads = half && !checked && !half->n;
 	a->group = half;
-	if (!half) {
-		return;
+	if (half) {
+		half->lo = half->lo < a->at ? half->lo : a->at;
+		half->hi = half->hi > a->end ? half->hi : a->end;
+		half->write |= a->write;
+		half->n++;
 	}
-	half->lo = half->n && half->lo < a->at ? half->lo : a->at;
-	half->hi = half->n && half->hi > a->end ? half->hi : a->end;
-	half->write |= a->write;
-	half->n++;
 }
 
 /* For which other ends of the page a would be of the same half. */
@@ -302,7 +301,7 @@ static void bound(struct rest *rest, const struct access *a, int32_t end, int32_
 	}
 }
 
-/* The group that b's first instruction leads, where its page ends. */
+/* The group that b's first instruction leads, where its page ends. The lower half is checked. */
 static void split(struct generate *g, const struct block *b, struct rest *rest)
 {
 	const struct access *lead =
@@ -317,7 +316,7 @@ static void split(struct generate *g, const struct block *b, struct rest *rest)
 	}
 	half[0] = whole;
 	half[1] = &g->group[g->n_groups++];
-	*half[0] = *half[1] = (struct group){0};
+	*half[0] = *half[1] = (struct group){.lo = INT32_MAX, .hi = INT32_MIN};
 	for (unsigned k = b->first; k < (unsigned)b->first + b->n; k++) {
 		struct access *of[2] = {&g->access[k].operand, &g->access[k].stack};
 
@@ -326,9 +325,14 @@ static void split(struct generate *g, const struct block *b, struct rest *rest)
 				int to = half_of(of[n], end);
 
 				bound(rest, of[n], end, lead_at);
-				move(of[n], to < 0 ? NULL : half[to]);
+				move(of[n], to < 0 ? NULL : half[to], to == 0);
 			}
 		}
+	}
+	if (half[0]->n) {
+		half[0]->n++; /* where the block is entered */
+		g->checked = half[0];
+		g->checked_at = half[0]->lo - (lead_at - rest->lead_off);
 	}
 }
 
@@ -337,6 +341,7 @@ void groups_find(struct generate *g, const struct block *b)
 	struct tracker t = {.g = g};
 
 	g->n_groups = 0;
+	g->checked = NULL;
 	memset(&g->access[b->first], 0, b->n * sizeof(g->access[0]));
 	if (g->r->rest && !g->r->rest->split) {
 		return;

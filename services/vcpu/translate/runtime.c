@@ -414,6 +414,10 @@ static const uint8_t *access_memory(struct vcpu *v, struct region *r, const stru
 		}
 	}
 	if (grouped) {
+		if (site->flags & SITE_CACHED && copies_have(v, r, site) &&
+		    !site_turn(v, site, v->event_arg) && !v->translator->verify) {
+			return translate_again(v, r);
+		}
 		return copies_enter(v, r, site);
 	}
 	return interpret(v, r, site->insn, cache_exec(v->translator, r->after[site->insn]));

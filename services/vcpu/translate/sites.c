@@ -19,6 +19,10 @@ enum {
 	LEN_CMP = 6,
 	LEN_JCC = 6,
 	LEN_CALL = 5,
+	/* Displacements in a way: see site_split(). */
+	WAY_ABOVE = LEN_CMP + 2,
+	WAY_OTHER = WAY_ABOVE + LEN_CMP + LEN_JCC,
+	WAY_PAGE = WAY_OTHER + LEN_TLB_OP,
 };
 _Static_assert(sizeof(struct tlb_entry) == 1 << ENTRY_SHIFT, "index by shift");
 
@@ -117,24 +121,25 @@ static struct site *writable(const struct translator *x, const struct site *s)
 	return (struct site *)((uint8_t *)s - x->to_exec);
 }
 
+/* Where the jump with its displacement `at` leads. */
+static uint8_t *target_of(uint8_t *at)
+{
+	int32_t disp;
+
+	memcpy(&disp, at, 4);
+	return at + 4 + disp;
+}
+
 /* Where a stub goes back to, in the writable view. */
 static uint8_t *back_of(struct site *s)
 {
-	uint8_t *jmp = (uint8_t *)(s + 1);
-	int32_t disp;
-
-	memcpy(&disp, jmp + 1, 4);
-	return jmp + 5 + disp;
+	return target_of((uint8_t *)(s + 1) + 1);
 }
 
-/* The stub of the cached check that ends at `back`. */
-static uint8_t *stub_of(uint8_t *back)
+/* The displacement of the jump of the check that ends at `back`. */
+static uint8_t *fails_at(uint8_t *back)
 {
-	uint8_t *jcc = back - LEN_TLB_OP - 4;
-	int32_t disp;
-
-	memcpy(&disp, jcc, 4);
-	return jcc + 4 + disp;
+	return back - LEN_TLB_OP - 4;
 }
 
 /* Offset of the region's TLB context in struct vcpu. */
@@ -146,12 +151,18 @@ int32_t site_tlb(uint32_t key)
 			 offsetof(struct mmu_tlb, e));
 }
 
+/* Is it a way, not a stub, which begins with XOR? */
+static bool is_way(const uint8_t *p)
+{
+	return p[1] == 0x3d;
+}
+
 bool site_turn(struct vcpu *v, const struct site *site, uint64_t lin)
 {
 	struct translator *x = v->translator;
 	struct site *s = writable(x, site);
 	struct region *r = x->regions[s->region];
-	uint8_t *back = back_of(s), *stub = stub_of(back);
+	uint8_t *back = back_of(s), *p = target_of(fails_at(back));
 	int32_t entry = (int32_t)(uintptr_t)v + site_tlb(r->key) +
 			(int32_t)(tlb_slot(lin) * sizeof(struct tlb_entry));
 	int32_t tag = entry + tag_offset(s->flags & SITE_RANGE_WRITE), page = entry + page_offset();
@@ -160,48 +171,74 @@ bool site_turn(struct vcpu *v, const struct site *site, uint64_t lin)
 		return false;
 	}
 	r->turns[s->insn]++;
-	memcpy(stub + 4, &tag, 4);
+	for (; is_way(p); p = target_of(p + WAY_OTHER)) {
+		memcpy(p + WAY_PAGE, &page, 4);
+	}
+	memcpy(p + 4, &tag, 4); /* the stub */
 	memcpy(back - 4, &page, 4);
 	memcpy(back - LEN_TLB_OP - LEN_JCC - LEN_CMP - 4, &tag, 4);
 	return true;
 }
 
-uint32_t site_lead(struct vcpu *v, const struct site *site, const struct block *b, unsigned first,
-		   unsigned last, bool lead)
+/*
+ * Ways come one after the other between the check's jump and its stub. In the page whose tag was
+ * compared RAX is the offset:
+ *
+ *   cmp $first, %rax; jb next; cmp $last, %rax; ja next; add page(..), %rax; jmp copy
+ */
+bool site_split(struct vcpu *v, const struct site *site, uint32_t copy, unsigned first,
+		unsigned last)
+{
+	struct translator *x = v->translator;
+	struct emit code = generate_at(v, x->code_used), *e = &code;
+	uint8_t *way = e->p, *back = back_of(writable(x, site)), *at, *other[2];
+
+	emit8(e, 0x48);
+	emit8(e, 0x3d);
+	emit32(e, first);
+	other[0] = emit_jcc(e, 2);
+	other[1] = emit_limit(e, 4096 - last);
+	emit_bytes(e, back - LEN_TLB_OP, LEN_TLB_OP);
+	at = emit_jmp(e);
+	if (e->full) {
+		x->flush = true;
+		return false;
+	}
+	emit_patch(at, x->code + copy);
+	for (unsigned n = 0; n < 2; n++) {
+		emit_patch(other[n], target_of(fails_at(back)));
+	}
+	emit_patch(fails_at(back), way);
+	x->code_used = (generate_here(x, e) + 15) & ~(size_t)15;
+	return true;
+}
+
+/* Behind the stub's own work, where RAX is the linear address again. */
+bool site_plain(struct vcpu *v, const struct site *site, uint32_t copy, unsigned first,
+		unsigned last)
 {
 	struct translator *x = v->translator;
 	struct emit code = generate_at(v, x->code_used), *e = &code;
 	struct site *s = writable(x, site);
-	uint8_t *call = (uint8_t *)s - LEN_CALL, *way = e->p, *other, *at;
-	uint32_t found;
+	uint8_t *call = (uint8_t *)s - LEN_CALL, *way = e->p, *to, *back;
 
 	emit_mov32(e, RCX, RAX);
 	emit_alu_imm(e, ALU_AND, 4, rm_reg(RCX), 4095);
 	emit_alu_imm(e, ALU_SUB, 4, rm_reg(RCX), (int32_t)first);
 	emit_alu_imm(e, ALU_CMP, 4, rm_reg(RCX), (int32_t)(last - first));
-	other = emit_jcc(e, 7);
-	found = generate_here(x, e);
-	if (b->live) {
-		generate_restore_flags(e);
-	}
-	at = emit_jmp(e);
-	if (!e->full) {
-		emit_patch(at, x->code + b->body);
-		emit_patch(other, e->p);
-	}
+	to = emit_jcc(e, 6);
 	generate_event(x, e, *s);
-	at = emit_jmp(e);
+	back = emit_jmp(e);
 	if (e->full) {
 		x->flush = true;
-		return 0;
+		return false;
 	}
-	emit_patch(at, back_of(s));
+	emit_patch(to, x->code + copy);
+	emit_patch(back, back_of(s));
 	x->code_used = (generate_here(x, e) + 15) & ~(size_t)15;
-	if (lead) {
-		*call = 0xe9; /* jmp */
-		emit_patch(call + 1, way);
-	}
-	return found;
+	*call = 0xe9; /* jmp */
+	emit_patch(call + 1, way);
+	return true;
 }
 
 void sites_settle(struct vcpu *v, const struct region *r)

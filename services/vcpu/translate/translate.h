@@ -105,9 +105,10 @@ struct region {
 /* What a copy of a block's rest is of; how it checks. */
 struct rest {
 	struct region *of;
-	uint8_t depth; /* copies that were left on the way to it */
-	bool split;    /* in two: the group that its first instruction leads. Else: no groups */
-	bool stack;    /* ... by its operand on the stack */
+	uint8_t depth;	  /* copies that were left on the way to it */
+	bool split;	  /* in two: the group that its first instruction leads. Else: no groups */
+	bool stack;	  /* ... by its operand on the stack */
+	uint8_t lead_off; /* of the leading access in what the check was of */
 	/* Where the page ends, from the leading access on; between which ends all is the same. */
 	int32_t end, least, most;
 };
@@ -378,6 +379,8 @@ struct region *region_copy(struct vcpu *v, struct region *of, unsigned k);
 
 /* Where to go on when a group's check cannot pass, or NULL: by the run loop. */
 const uint8_t *copies_enter(struct vcpu *v, struct region *r, const struct site *site);
+/* Is there one for where the page ends, so that the site failed because it has another page? */
+bool copies_have(const struct vcpu *v, const struct region *r, const struct site *site);
 /* Drops those of r, which is dropped. */
 void copies_drop(struct vcpu *v, struct region *r);
 
