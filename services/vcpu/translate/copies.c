@@ -184,7 +184,7 @@ const uint8_t *copies_enter(struct vcpu *v, struct region *r, const struct site 
 	const uint8_t *page = over ? begins_in(v, site) : NULL;
 	const struct copy *c = page ? split(v, r, site, page) : NULL;
 
-	c = c || v->translator->flush ? c : plain(v, r, site, over);
+	c = c ? c : plain(v, r, site, over);
 	return c ? cache_exec(v->translator, c->code) : NULL;
 }
 

@@ -494,14 +494,14 @@ static void report(struct vcpu *v, const struct region *r, unsigned done)
 }
 
 /*
- * Has the block left between two instructions, as it may when one had to be interpreted or there
- * was no room for code?
+ * Has the block left before one of its instructions, as it may when one had to be interpreted, it
+ * died, or there was no room for code?
  */
 static bool ends_early(const struct vcpu *v, const struct region *r, unsigned done)
 {
 	const struct vcpu *after = (const struct vcpu *)v->translator->verify->after;
 
-	for (unsigned k = 1; k < done; k++) {
+	for (unsigned k = 0; k < done; k++) {
 		if (v->rip == (r->lin | r->at[k]) && v->rip != after->rip) {
 			return true;
 		}
