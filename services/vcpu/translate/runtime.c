@@ -309,6 +309,12 @@ struct insn *runtime_bind(struct vcpu *v, struct region *r, unsigned k)
 	return pair;
 }
 
+/* Addresses in 32-bit code have 32 bits. */
+static uint64_t wrap(const struct vcpu *v, uint64_t lin)
+{
+	return (v->mode & MODE_SIZE) == MODE_64 ? lin : (uint32_t)lin;
+}
+
 /* Interprets instruction k. `after`: where its successor's code is. */
 static const uint8_t *interpret(struct vcpu *v, struct region *r, unsigned k, const uint8_t *after)
 {
@@ -322,10 +328,7 @@ static const uint8_t *interpret(struct vcpu *v, struct region *r, unsigned k, co
 	if (!next) {
 		return go_on(v);
 	}
-	v->rip = v->trace_rip + r->insn[k].len;
-	if ((v->mode & MODE_SIZE) != MODE_64) {
-		v->rip = (uint32_t)v->rip;
-	}
+	v->rip = wrap(v, v->trace_rip + r->insn[k].len);
 	if (r->dead || x->flush || v->shadow || v->stepping || r->form[k].kind == FORM_END ||
 	    cache_key(v) != r->key) {
 		return go_on(v);
@@ -396,7 +399,7 @@ static bool passes(const struct vcpu *v, const struct site *site)
 
 static const uint8_t *access_memory(struct vcpu *v, struct region *r, const struct site *site)
 {
-	uint64_t lin = v->event_arg + site->lead_off;
+	uint64_t lin = wrap(v, v->event_arg + site->lead_off);
 	bool grouped = site->flags & SITE_GROUPED;
 	uint8_t *p;
 
