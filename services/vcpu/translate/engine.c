@@ -18,15 +18,27 @@ enum { HOT = 16 };
 /* Not canonical; the host has nothing at 0, so an access there faults as it should. */
 #define NO_PAGE 0x8000deadbeef0000ull
 
+/* Can translated code name all of it by 32-bit addresses? */
+static bool is_low(const struct vcpu *v)
+{
+	return (uintptr_t)v < INT32_MAX - sizeof(*v) && (uintptr_t)v->look < INT32_MAX;
+}
+
 static const char *translator_unusable(void)
 {
+	struct vcpu *v = vcpu_new();
+	bool low = v && is_low(v);
+
+	vcpu_free(v);
+	if (!low) {
+		return "there is no memory in the lowest 2 GB";
+	}
 	return cache_has_code_memory() ? NULL : "the host refuses executable memory";
 }
 
 static int translator_vcpu_init(struct vcpu *v)
 {
-	bool low = (uintptr_t)v < INT32_MAX - sizeof(*v) && (uintptr_t)v->look < INT32_MAX;
-	int ret = low ? 0 : -ENOMEM;
+	int ret = is_low(v) ? 0 : -ENOMEM;
 
 	if (ret == 0) {
 		ret = mobo_engine_interpreter.vcpu_init(v);
