@@ -120,7 +120,7 @@ static void on_out(struct board *b, uint16_t port, unsigned size, uint32_t val)
 	case WRITE: mobo_engine_translator.code_written(v, CODE, 0x3000); break;
 	case REMAP: mobo_engine_translator.map_changed(v); break;
 	case FORGET_TLB: mmu_flush_all(v); break;
-	case FORGET_JUMPS: cache_forget_jumps(v); break;
+	case FORGET_JUMPS: memory_forget_jumps(v); break;
 	}
 }
 

@@ -333,7 +333,7 @@ void fz_guest_run(struct fz_guest *g, const struct fz_case *c, unsigned slot, st
 
 	load_case(g, c, slot);
 	if (x && x->code_used > x->code_size / 2) {
-		cache_flush(g->v); /* not amid a case */
+		memory_flush(g->v); /* not amid a case */
 	}
 	from = x ? x->n_regions : 0;
 	for (unsigned k = 0; k < 16 && why == MOBO_EXIT_REQUEST; k++) {

@@ -1,173 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Code memory and what is in it. A memfd is mapped writable and, elsewhere, executable; no page is
- * ever both. Regions are found by physical address, linear page and key. When memory is used up
- * everything goes; what is still needed is translated again, which the interpreter bridges.
+ * What is in code memory: regions are found by physical address, linear page and key, linked with
+ * one another, and end.
  *
  * Invariants: a region that is not dead is in its page's list, its page is reported to the board
  * as one with code, and its bytes are those it was decoded from. Exits lead to live regions only.
  * x_id[slot] is 0 or the number of the pair (linear page, physical page) that the slot holds now.
  */
-#include <cpuid.h>
-#include <errno.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
-#include "execute/cpuid.h"
 #include "execute/trace.h"
 #include "exits/board.h"
 #include "mmu/mmu.h"
 #include "translate/generate.h"
 
-#define CODE_SIZE  ((size_t)64 << 20)
-#define ARENA_SIZE ((size_t)128 << 20)
 enum { PAGE = 4096 };
-
-static bool host_has_avx(void)
-{
-	unsigned a, b, c = 0, d;
-
-	return __get_cpuid(1, &a, &b, &c, &d) && c & bit_AVX && c & bit_OSXSAVE;
-}
-
-/* Maps code memory twice: where it is written, and how far from there it can run. */
-static bool map_code(uint8_t **code, int64_t *to_exec)
-{
-	int fd = memfd_create("mobo-code", MFD_CLOEXEC);
-	uint8_t *write = MAP_FAILED, *exec = MAP_FAILED;
-
-	if (fd >= 0 && ftruncate(fd, CODE_SIZE) == 0) {
-		write = mmap(NULL, CODE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-		exec = mmap(NULL, CODE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-	}
-	if (fd >= 0) {
-		close(fd);
-	}
-	if (write != MAP_FAILED && exec != MAP_FAILED) {
-		*code = write;
-		*to_exec = exec - write;
-		return true;
-	}
-	if (write != MAP_FAILED) {
-		munmap(write, CODE_SIZE);
-	}
-	if (exec != MAP_FAILED) {
-		munmap(exec, CODE_SIZE);
-	}
-	return false;
-}
-
-static void unmap_code(uint8_t *code, int64_t to_exec)
-{
-	munmap(code + to_exec, CODE_SIZE);
-	munmap(code, CODE_SIZE);
-}
-
-bool cache_has_code_memory(void)
-{
-	int64_t to_exec;
-	uint8_t *code;
-
-	if (!map_code(&code, &to_exec)) {
-		return false;
-	}
-	unmap_code(code, to_exec);
-	return true;
-}
-
-int cache_init(struct vcpu *v)
-{
-	struct translator *x = calloc(1, sizeof(*x));
-
-	if (!x) {
-		return -ENOMEM;
-	}
-	x->arena = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE,
-			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (x->arena == MAP_FAILED) {
-		free(x);
-		return -ENOMEM;
-	}
-	x->arena_size = ARENA_SIZE;
-	if (!map_code(&x->code, &x->to_exec)) {
-		munmap(x->arena, ARENA_SIZE);
-		free(x);
-		return -ENOMEM;
-	}
-	x->code_size = CODE_SIZE;
-	v->translator = x;
-	x->one_cpu = board_n_cpus(v->board) == 1;
-	x->avx = host_has_avx();
-	x->avx512 = cpuid_has(FEAT_AVX512);
-	cache_flush(v);
-	return 0;
-}
-
-void cache_finish(struct vcpu *v)
-{
-	struct translator *x = v->translator;
-
-	if (x) {
-		free(x->chaos);
-		free(x->verify);
-		munmap(x->code + x->to_exec, CODE_SIZE);
-		munmap(x->code, CODE_SIZE);
-		munmap(x->arena, ARENA_SIZE);
-		free(x->regions);
-		free(x->exits);
-		free(x->returns);
-		free(x);
-		v->translator = NULL;
-	}
-}
-
-void cache_forget_jumps(struct vcpu *v)
-{
-	for (unsigned c = 0; c < JUMP_CONTEXTS; c++) {
-		if (v->translator->keys[c]) {
-			memset(v->jumps[c], 0, sizeof(v->jumps[c]));
-		}
-		v->jumps[c][0].rip = 2; /* 0 and 1 would be of this slot */
-	}
-}
-
-void cache_flush(struct vcpu *v)
-{
-	struct translator *x = v->translator;
-
-	x->n_regions = 0;
-	x->n_exits = 0;
-	x->n_returns = 0;
-	x->n_maps = 0;
-	x->arena_used = 0;
-	x->code_used = 0;
-	memset(x->entries, 0, sizeof(x->entries));
-	memset(x->found, 0, sizeof(x->found));
-	memset(x->sources, 0, sizeof(x->sources));
-	memset(x->maps, 0, sizeof(x->maps));
-	memset(x->pages, 0, sizeof(x->pages));
-	cache_forget_jumps(v);
-	memset(x->keys, 0, sizeof(x->keys));
-	mmu_forget_ids(v);
-	x->flush = false;
-	x->n_flushes++;
-	runtime_emit(v);
-}
-
-void *cache_alloc(struct translator *x, size_t size)
-{
-	void *p = x->arena + x->arena_used;
-
-	size = (size + 15) & ~(size_t)15;
-	if (size > x->arena_size - x->arena_used) {
-		x->flush = true;
-		return NULL;
-	}
-	x->arena_used += size;
-	memset(p, 0, size);
-	return p;
-}
 
 /* -- what code is made for -- */
 
@@ -226,7 +73,7 @@ uint32_t cache_map_id(struct translator *x, uint64_t lin, uint64_t gpa)
 		m = m->next;
 	}
 	if (!m) {
-		m = cache_alloc(x, sizeof(*m));
+		m = memory_alloc(x, sizeof(*m));
 		if (!m) {
 			return 0;
 		}
@@ -277,7 +124,7 @@ struct code_pages *cache_page(struct vcpu *v, uint64_t gpa)
 	if (p) {
 		return p;
 	}
-	p = cache_alloc(x, sizeof(*p));
+	p = memory_alloc(x, sizeof(*p));
 	if (!p) {
 		return NULL;
 	}
@@ -310,7 +157,7 @@ static void add_start(struct code_pages *page, unsigned at)
 /* Makes the region's blocks known by their addresses. */
 static bool add_entries(struct translator *x, struct code_pages *page, struct region *r)
 {
-	struct entry *e = cache_alloc(x, r->n_blocks * sizeof(*e));
+	struct entry *e = memory_alloc(x, r->n_blocks * sizeof(*e));
 
 	for (unsigned n = 0; e && n < r->n_blocks; n++) {
 		struct block *b = &r->block[n];

@@ -69,7 +69,7 @@ static void anything(struct vcpu *v, uint64_t random)
 	switch (random >> 56 & 7) {
 	case 0: mmu_flush_all(v); break;
 	case 1: mmu_flush_nonglobal(v); break;
-	case 2: cache_forget_jumps(v); break;
+	case 2: memory_forget_jumps(v); break;
 	case 3: invalidate_some(v, random); break;
 	case 4: x->flush |= !(random & 7); break;
 	case 5: mmu_flush_page(v, v->rip); break;
@@ -86,7 +86,7 @@ void chaos_between(struct vcpu *v)
 		anything(v, random);
 	}
 	if (v->translator->flush) {
-		cache_flush(v);
+		memory_flush(v);
 	}
 }
 

@@ -70,7 +70,7 @@ static struct copy *make(struct vcpu *v, struct region *r, const struct site *si
 			 bool split)
 {
 	struct region *of = r->loop ? r->loop->of : r->rest ? r->rest->of : r, *region;
-	struct copy *c = cache_alloc(v->translator, sizeof(*c));
+	struct copy *c = memory_alloc(v->translator, sizeof(*c));
 
 	if (!c || of->dead || r->dead) {
 		return NULL;

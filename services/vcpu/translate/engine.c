@@ -33,7 +33,7 @@ static const char *translator_unusable(void)
 	if (!low) {
 		return "there is no memory in the lowest 2 GB";
 	}
-	return cache_has_code_memory() ? NULL : "the host refuses executable memory";
+	return memory_has_code() ? NULL : "the host refuses executable memory";
 }
 
 static int translator_vcpu_init(struct vcpu *v)
@@ -44,10 +44,10 @@ static int translator_vcpu_init(struct vcpu *v)
 		ret = mobo_engine_interpreter.vcpu_init(v);
 	}
 	if (ret == 0) {
-		ret = runtime_init_signals();
+		ret = signals_init();
 	}
 	if (ret == 0) {
-		ret = cache_init(v);
+		ret = memory_init(v);
 	}
 	if (ret < 0) {
 		return ret;
@@ -60,8 +60,8 @@ static int translator_vcpu_init(struct vcpu *v)
 
 static void translator_vcpu_finish(struct vcpu *v)
 {
-	runtime_forget_running(v);
-	cache_finish(v);
+	signals_forget_running(v);
+	memory_finish(v);
 	mobo_engine_interpreter.vcpu_finish(v);
 }
 
@@ -141,7 +141,7 @@ static enum mobo_exit run_loop(struct vcpu *v)
 			return exit;
 		}
 		if (v->translator->flush) {
-			cache_flush(v);
+			memory_flush(v);
 		}
 		if (v->stepping || v->shadow) {
 			run_single(v);
@@ -155,7 +155,7 @@ static enum mobo_exit translator_run(struct vcpu *v)
 {
 	enum mobo_exit exit;
 
-	runtime_set_running(v);
+	signals_set_running(v);
 	if (board_tsc_offset(v->board, &v->tsc_from_host)) {
 		v->tsc_from_host += v->tsc_offset;
 	}

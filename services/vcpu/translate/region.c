@@ -346,18 +346,18 @@ static bool alloc_generated(struct translator *x, struct region *r)
 {
 	unsigned n = r->n_insns;
 
-	r->after = cache_alloc(x, n * sizeof(*r->after));
-	r->leads = cache_alloc(x, n);
-	r->in_host = cache_alloc(x, n);
-	r->turns = cache_alloc(x, n);
-	r->block = cache_alloc(x, r->n_blocks * sizeof(*r->block));
+	r->after = memory_alloc(x, n * sizeof(*r->after));
+	r->leads = memory_alloc(x, n);
+	r->in_host = memory_alloc(x, n);
+	r->turns = memory_alloc(x, n);
+	r->block = memory_alloc(x, r->n_blocks * sizeof(*r->block));
 	return r->block && r->turns && r->in_host && r->leads && r->after;
 }
 
 static struct region *finish(struct draft *d)
 {
 	struct translator *x = d->v->translator;
-	struct region *r = cache_alloc(x, sizeof(*r));
+	struct region *r = memory_alloc(x, sizeof(*r));
 	unsigned n = d->n_insns;
 
 	if (!r) {
@@ -371,11 +371,11 @@ static struct region *finish(struct draft *d)
 	r->lines = lines_of(d);
 	r->n_insns = n;
 	r->n_blocks = d->n_blocks;
-	r->insn = cache_alloc(x, n * sizeof(*r->insn));
-	r->form = cache_alloc(x, n * sizeof(*r->form));
-	r->use = cache_alloc(x, n * sizeof(*r->use));
-	r->at = cache_alloc(x, n * sizeof(*r->at));
-	r->bound = cache_alloc(x, n * sizeof(*r->bound));
+	r->insn = memory_alloc(x, n * sizeof(*r->insn));
+	r->form = memory_alloc(x, n * sizeof(*r->form));
+	r->use = memory_alloc(x, n * sizeof(*r->use));
+	r->at = memory_alloc(x, n * sizeof(*r->at));
+	r->bound = memory_alloc(x, n * sizeof(*r->bound));
 	if (!alloc_generated(x, r) || !r->bound || !r->at || !r->use || !r->form || !r->insn) {
 		return NULL;
 	}
@@ -392,7 +392,7 @@ static struct region *finish(struct draft *d)
 static struct region *region_elsewhere(struct vcpu *v, const struct region *from, uint64_t lin)
 {
 	struct translator *x = v->translator;
-	struct region *r = cache_alloc(x, sizeof(*r));
+	struct region *r = memory_alloc(x, sizeof(*r));
 
 	if (!r) {
 		return NULL;
@@ -463,8 +463,8 @@ static void share_blocks(struct region *copy, const struct region *of)
 struct region *region_loop(struct vcpu *v, struct region *r, unsigned head)
 {
 	struct translator *x = v->translator;
-	struct region *copy = cache_alloc(x, sizeof(*copy));
-	struct loop *l = cache_alloc(x, sizeof(*l));
+	struct region *copy = memory_alloc(x, sizeof(*copy));
+	struct loop *l = memory_alloc(x, sizeof(*l));
 
 	if (!copy || !l || !loop_members(r, head, l->members)) {
 		return NULL;
@@ -501,8 +501,8 @@ struct region *region_copy(struct vcpu *v, struct region *of, unsigned k)
 {
 	const struct block *b = block_of(of, k);
 	struct translator *x = v->translator;
-	struct region *copy = cache_alloc(x, sizeof(*copy));
-	struct rest *rest = cache_alloc(x, sizeof(*rest));
+	struct region *copy = memory_alloc(x, sizeof(*copy));
+	struct rest *rest = memory_alloc(x, sizeof(*rest));
 
 	if (!copy || !rest) {
 		return NULL;

@@ -233,14 +233,21 @@ struct translator {
 	uint32_t event, return_miss; /* code offsets */
 };
 
-/* -- cache.c: code memory, what is where, and its end -- */
+/* -- memory.c: of code and records -- */
 
 /* Whether the host lets us make code at all. Any thread. */
-bool cache_has_code_memory(void);
-int cache_init(struct vcpu *v);
-void cache_finish(struct vcpu *v);
+bool memory_has_code(void);
+int memory_init(struct vcpu *v);
+void memory_finish(struct vcpu *v);
 /* Drops everything. No region may be running. */
-void cache_flush(struct vcpu *v);
+void memory_flush(struct vcpu *v);
+/* Zeroed memory that lives until the next flush, or NULL. */
+void *memory_alloc(struct translator *x, size_t size);
+/* Empties the jump cache. */
+void memory_forget_jumps(struct vcpu *v);
+
+/* -- cache.c: what code is where, and its end -- */
+
 /* The key for v's state now, or 0: its code is not translated. */
 uint32_t cache_key(const struct vcpu *v);
 /* Index into vcpu.jumps of a key; -1: there are too many, a flush is needed. */
@@ -255,8 +262,6 @@ bool cache_has(struct translator *x, const struct code_pages *page, uint64_t lin
 	       uint32_t key);
 /* A live region whose first block begins at gpa, whatever its linear address; or NULL. */
 const struct region *cache_source(struct translator *x, uint64_t gpa, uint32_t key);
-/* Zeroed memory that lives until the next flush, or NULL. */
-void *cache_alloc(struct translator *x, size_t size);
 /* Makes r, complete but for its number, known. False: no memory. */
 bool cache_insert(struct vcpu *v, struct region *r);
 /* Shall instruction k of r look its pages up by slot? From now on. */
@@ -272,8 +277,6 @@ void cache_link(struct translator *x, uint32_t exit, const struct found *to);
 void cache_remember(struct vcpu *v, const struct found *to);
 /* The memory map changed: drops code of pages that are elsewhere on the host now. */
 void cache_remap(struct vcpu *v);
-/* Empties the jump cache. */
-void cache_forget_jumps(struct vcpu *v);
 /* Drops one region that is not running, or is about to be left. */
 void cache_drop(struct vcpu *v, struct region *r);
 void cache_invalidate(struct vcpu *v, uint64_t gpa, uint64_t len);
@@ -441,10 +444,19 @@ extern const struct mobo_engine_debug translator_debug;
 /* Translates the region at v->rip, whose page the TLB's x side holds. NULL: not possible. */
 const struct found *engine_translate(struct vcpu *v, uint32_t key);
 
-/* -- runtime.c: between translated code and C -- */
+/* -- event_code.c: between translated code and C -- */
 
 /* Emits the entry and event code; called when code memory is empty. */
-void runtime_emit(struct vcpu *v);
+void event_code_emit(struct vcpu *v);
+
+/* The stack pointer of translated code when no call waits for its return. */
+static inline uint64_t event_code_rsp(const struct vcpu *v)
+{
+	return (uint64_t)(uintptr_t)v - 2 * sizeof(uint64_t);
+}
+
+/* -- runtime.c: events -- */
+
 /*
  * C's side of all that translated code cannot do itself. Returns the host address to go on at, or
  * NULL: back to the run loop, v->rip set. May not return: exceptions unwind.
@@ -452,11 +464,14 @@ void runtime_emit(struct vcpu *v);
 const uint8_t *runtime_event(struct vcpu *v, const struct site *site);
 /* Instruction k as the interpreter wants it: until the next call, if there was no memory. */
 struct insn *runtime_bind(struct vcpu *v, struct region *r, unsigned k);
+
+/* -- signals.c: host signals -- */
+
 /* Signals of this thread may come from v's code. */
-void runtime_set_running(struct vcpu *v);
+void signals_set_running(struct vcpu *v);
 /* v is about to be freed: this thread has nothing of it any more. */
-void runtime_forget_running(const struct vcpu *v);
-int runtime_init_signals(void);
+void signals_forget_running(const struct vcpu *v);
+int signals_init(void);
 
 /* Where guest registers live in translated code; REG_NONE: in vcpu.gpr. */
 extern const uint8_t register_host[16];
