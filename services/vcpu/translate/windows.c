@@ -235,27 +235,32 @@ static bool is_quiet(const struct region *r, unsigned k)
 	return false;
 }
 
-/* Registers that i may name. */
-static uint32_t named(const struct insn *i)
+/* Registers that k may name; to *read those that it does more with than write them. */
+static uint32_t named(const struct region *r, unsigned k, uint32_t *read)
 {
-	uint32_t set = 1u << i->rm | (i->flags & INSN_VEX ? 1u << i->vvvv : 0);
+	const struct insn *i = &r->insn[k];
+	const struct form *f = &r->form[k];
+	bool modrm = i->flags & INSN_MODRM, mem = modrm && i->mod != 3;
+	uint32_t reg = modrm ? 1u << i->reg : 0, rm = 1u << i->rm, others = 0;
 
-	if (i->flags & INSN_MODRM) {
-		set |= 1u << i->reg;
+	if (modrm && (f->reg_size == 1 || f->rm_size == 1)) {
 		/* AH..BH have the numbers of RSP..RDI. */
-		set |= 1u << (i->reg & 3) | 1u << (i->rm & 3);
+		others |= 1u << (i->reg & 3) | 1u << (i->rm & 3);
 	}
-	if (i->flags & INSN_MODRM && i->mod != 3) {
-		set |= i->base != REG_NONE ? 1u << i->base : 0;
-		set |= i->index != REG_NONE ? 1u << i->index : 0;
+	others |= i->flags & INSN_VEX ? 1u << i->vvvv : 0;
+	others |= f->kind == FORM_SHIFT_CL ? 1u << RCX : 0;
+	if (mem) {
+		others |= i->base != REG_NONE ? 1u << i->base : 0;
+		others |= i->index != REG_NONE ? 1u << i->index : 0;
 	}
-	return set;
+	*read |= others | (f->reg == ROLE_W ? 0 : reg) | (f->rm == ROLE_W && !mem ? 0 : rm);
+	return reg | rm | others;
 }
 
 /* The host register of a guest register that the loop does not name, from *at on; or REG_NONE. */
 static uint8_t free_register(struct generate *g, uint32_t used, unsigned *at)
 {
-	static const uint8_t candidate[] = {RBX, RBP, RSI, RDI, R8, R9, R12, R13};
+	static const uint8_t candidate[] = {RCX, RBX, RBP, RSI, RDI, R8, R9, R12, R13};
 
 	while (*at < sizeof(candidate) && used >> candidate[*at] & 1) {
 		++*at;
@@ -270,11 +275,11 @@ static uint8_t free_register(struct generate *g, uint32_t used, unsigned *at)
 /* Passes from which on it is worth to have a slot in a register: it is to be put back. */
 enum { LONG_LOOP = 6 };
 
-/* Fills g->loop_host and g->slot_host. */
+/* Fills g->loop_host and g->slot_host. What passes hand on comes first: they wait for it. */
 static void move_registers(struct generate *g)
 {
 	const struct region *r = g->r;
-	uint32_t used = 0;
+	uint32_t used = 0, handed_on = 0;
 	unsigned at = 0;
 
 	memcpy(g->loop_host, register_host, sizeof(g->loop_host));
@@ -283,17 +288,23 @@ static void move_registers(struct generate *g)
 		const struct block *b = &r->block[n];
 
 		for (unsigned k = b->first; k < (unsigned)b->first + b->n; k++) {
-			if (loop_has(r->loop->members, n)) {
-				if (!is_quiet(r, k)) {
-					return;
-				}
-				used |= named(&r->insn[k]);
+			uint32_t before = used, read = 0;
+
+			if (!loop_has(r->loop->members, n)) {
+				continue;
 			}
+			if (!is_quiet(r, k)) {
+				return;
+			}
+			used |= named(r, k, &read);
+			handed_on |= read & ~before;
 		}
 	}
-	for (unsigned reg = 0; reg < 16; reg++) {
-		if (used >> reg & 1 && register_host[reg] == REG_NONE) {
-			g->loop_host[reg] = free_register(g, used, &at);
+	for (unsigned n = 0; n < 32; n++) {
+		uint32_t set = n < 16 ? handed_on : used & ~handed_on;
+
+		if (set >> n % 16 & 1 && register_host[n % 16] == REG_NONE) {
+			g->loop_host[n % 16] = free_register(g, used, &at);
 		}
 	}
 	for (unsigned n = 0; n < r->loop->n_slots && r->loop->passes >= LONG_LOOP; n++) {
