@@ -44,6 +44,7 @@ static void host_line(struct mobo_dev *d, unsigned line, bool level)
 		atomic_fetch_or(&p->channel.ch->irq.level, 1ull << line);
 	} else {
 		atomic_fetch_and(&p->channel.ch->irq.level, ~(1ull << line));
+		atomic_fetch_or(&p->channel.ch->irq.fell, 1ull << line);
 	}
 	kick(p);
 }

@@ -393,6 +393,36 @@ static void level_interrupt_through_the_io_apic_repeats_until_lowered(void **sta
 	assert_false(board_irq_poll(cpu()));
 }
 
+static void a_line_that_falls_and_rises_between_two_looks_is_an_edge(void **state)
+{
+	claims_line(&c, MOBO__V1__LINE_KIND__LINE_GSI, 20);
+	assert_int_equal(attach(), 0);
+	board_mmio_write(cpu(), 0xfee000f0, 4, 0x1ff);
+	io_apic(0x10 + 2 * 20, 0x61); /* edge-triggered */
+	rig.dev[0].ch->irq.level = 1;
+	changed_map(0);
+	assert_int_equal(board_irq_ack(cpu()), 0x61);
+	board_mmio_write(cpu(), 0xfee000b0, 4, 0);
+	changed_map(0);
+	assert_false(board_irq_poll(cpu()));
+	rig.dev[0].ch->irq.fell = 1; /* and it is high again */
+	changed_map(0);
+	assert_true(board_irq_poll(cpu()));
+	assert_int_equal(board_irq_ack(cpu()), 0x61);
+	board_mmio_write(cpu(), 0xfee000b0, 4, 0);
+	changed_map(0);
+	assert_false(board_irq_poll(cpu()));
+	/* Low while it is looked at, high at the next look: one edge. */
+	rig.dev[0].ch->irq.level = 0;
+	changed_map(0);
+	rig.dev[0].ch->irq.fell = 1;
+	rig.dev[0].ch->irq.level = 1;
+	changed_map(0);
+	assert_int_equal(board_irq_ack(cpu()), 0x61);
+	board_mmio_write(cpu(), 0xfee000b0, 4, 0);
+	assert_false(board_irq_poll(cpu()));
+}
+
 static void pit_is_gsi_2(void **state)
 {
 	board_mmio_write(cpu(), 0xfee000f0, 4, 0x1ff);
@@ -607,6 +637,7 @@ int main(void)
 		T(second_8259_request_follows_the_first),
 		T(line_that_drops_withdraws_the_request),
 		T(level_interrupt_through_the_io_apic_repeats_until_lowered),
+		T(a_line_that_falls_and_rises_between_two_looks_is_an_edge),
 		T(pit_is_gsi_2),
 		T(cr8_holds_interrupts_back),
 		T(a_second_nmi_waits_beside_the_first),

@@ -86,11 +86,16 @@ struct mobo_io_private {
 	_Atomic uint32_t posted_done;		       /* ring consumed up to this ticket */
 };
 
-/* Interrupts out of the device: level is state, pulse and msi are taken (exchanged with 0). */
+/*
+ * Interrupts out of the device: level is state, the others are taken (exchanged with 0). `fell`:
+ * the line was lowered; if it is high when the engine looks, there was an edge between two looks.
+ */
 struct mobo_io_irq {
 	_Atomic uint64_t level;
 	_Atomic uint64_t pulse;
 	_Atomic uint64_t msi[4];
+	_Atomic uint64_t
+		fell; /* set after the bit of `level` is cleared, taken before it is read */
 } __attribute__((aligned(64)));
 
 /*

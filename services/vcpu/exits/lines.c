@@ -206,14 +206,19 @@ static void pulse_line(struct board *b, struct device *d, struct mobo_line line,
 static void take_in(struct board *b, struct device *d, struct effects *e)
 {
 	struct mobo_io_irq *irq = &d->io.ch->irq;
+	uint64_t fell = atomic_load(&irq->fell) ? atomic_exchange(&irq->fell, 0) : 0;
 	uint64_t level = atomic_load(&irq->level), changed = level ^ d->level;
+	uint64_t edges = fell & level & d->level; /* low and high again since the last look */
 	uint64_t pulse = atomic_load_explicit(&irq->pulse, memory_order_relaxed)
 				 ? atomic_exchange(&irq->pulse, 0)
 				 : 0;
 
 	d->level = level;
 	for (unsigned i = 0; i < d->n_lines; i++) {
-		if (changed >> i & 1) {
+		if (edges >> i & 1) {
+			set_line(b, d, d->lines[i], false, e);
+			set_line(b, d, d->lines[i], true, e);
+		} else if (changed >> i & 1) {
 			set_line(b, d, d->lines[i], level >> i & 1, e);
 		}
 		if (pulse >> i & 1) {
