@@ -266,7 +266,8 @@ def test_kill_registry_and_clients(host):
     old = registry_pid(host)
     kill(old)
     gone([old])
-    check(host.json("list")["machines"][0]["state"] == "RUNNING", "not adopted")
+    listed = host.json("list")["machines"][0]
+    check(listed["state"] == "RUNNING", f"not adopted: {listed}")
     check(registry_pid(host) != old, "no new registry")
     check(m.uptime(con) > 0, "the console of before is dead")
     kill(con.p.pid)

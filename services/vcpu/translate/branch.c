@@ -9,7 +9,7 @@
  * behind the call, compares where the guest's return goes with where it is.
  *
  *   call: push of the guest's; call target; cmp RIP behind it, %rax; jne miss;
- *         cmp context of the key, %cl; jne miss; as at `ext`
+ *         cmp context of the key, %cl; jne miss; is the page still there? flags if they matter
  *   ret:  pop of the guest's to %rax; mov which return << 8 | context of the key, %ecx; ret
  */
 #include <stdlib.h>
