@@ -37,8 +37,12 @@ void machine_report_state(struct machine *m)
 {
 	Mobo__V1__ReportState rep = MOBO__V1__REPORT_STATE__INIT;
 
-	/* The end is told when images are closed and locks are free: report_end() of main.c. */
-	if (!m->registry || m->state == MOBO__V1__MACHINE_STATE__POWERED_OFF ||
+	/*
+	 * The end is told when images are closed and locks are free: report_end() of main.c. A
+	 * registry that is away is told what the state is when it comes, not what it was.
+	 */
+	if (!m->registry || !mobo_bus_connected(m->registry) ||
+	    m->state == MOBO__V1__MACHINE_STATE__POWERED_OFF ||
 	    m->state == MOBO__V1__MACHINE_STATE__CRASHED) {
 		return;
 	}
