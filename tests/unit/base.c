@@ -174,6 +174,24 @@ static void halted_vcpu_does_not_sleep_past_a_kick_or_its_deadline(void **state)
 	assert_int_equal(page.kick.halted, 0);
 }
 
+static void kick_tells_each_vcpu_that_there_is(void **state)
+{
+	static struct mobo_machine_page page;
+
+	page.kick.n_cpus = 2;
+	mobo_kick(&page, 1);
+	assert_int_equal(page.cpu[0].look, 1);
+	assert_int_equal(page.cpu[1].look, 1);
+	assert_int_equal(page.cpu[2].look, 0);
+	page.kick.n_cpus = UINT32_MAX; /* nobody's number */
+	mobo_kick(&page, 1);
+	assert_int_equal(page.cpu[MOBO_IOCH_VCPUS - 1].look, 1);
+	/* As docs/PROTOCOL.md has it, for those who do not use this library. */
+	assert_int_equal(offsetof(struct mobo_machine_page, kick.n_cpus), 76);
+	assert_int_equal(offsetof(struct mobo_machine_page, cpu[3]), 192 + 3 * 64);
+	assert_int_equal(offsetof(struct mobo_ioch, irq.fell), 256 + 48);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -187,6 +205,7 @@ int main(void)
 		cmocka_unit_test(clock_freezes_and_goes_on_where_it_stood),
 		cmocka_unit_test(channel_of_another_version_is_refused),
 		cmocka_unit_test(halted_vcpu_does_not_sleep_past_a_kick_or_its_deadline),
+		cmocka_unit_test(kick_tells_each_vcpu_that_there_is),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
