@@ -3,22 +3,17 @@
  * CPUID on both engines: the answers are those of the model whatever was asked before, and follow
  * what they depend on, though they are remembered.
  */
-#include "system_rig.h"
+#include "two_rigs.h"
 
 #include "execute/cpuid.h"
 #include "execute/xstate.h"
 #include "translate/translate.h"
 
-static struct rig rigs[2]; /* the interpreter's, the translator's */
-
 static int set_up(void **state)
 {
 	(void)state;
-	for (unsigned n = 0; n < 2; n++) {
-		fake_board_engine = n ? &mobo_engine_translator : &mobo_engine_interpreter;
-		if (rig_init(&rigs[n])) {
-			return -1;
-		}
+	if (rigs_init()) {
+		return -1;
 	}
 	rigs[1].v->translator->hot = 0;
 	return 0;
@@ -27,9 +22,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
 	(void)state;
-	fake_board_finish(&rigs[0].board);
-	fake_board_finish(&rigs[1].board);
-	return 0;
+	return rigs_finish();
 }
 
 static struct vcpu *enter(struct rig *r, bool lng, unsigned cpl)

@@ -5,7 +5,7 @@
  * of each kind, and everything must be the same afterwards. Code that stays there must not be an
  * event each time. With an argument: how long a recursion takes by where its stack begins.
  */
-#include "system_rig.h"
+#include "two_rigs.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -35,8 +35,6 @@ enum {
 };
 
 enum kind { NORMAL, ABSENT, READ_ONLY, MMIO, WITH_CODE, N_KINDS };
-
-static struct rig rigs[2]; /* the interpreter's, the translator's */
 
 /* What devices were asked, in order. */
 static uint64_t asked[2];
@@ -76,13 +74,13 @@ static void take_signals(void)
 static int set_up(void **state)
 {
 	(void)state;
+	if (rigs_init()) {
+		return -1;
+	}
 	for (unsigned n = 0; n < 2; n++) {
 		struct rig *r = &rigs[n];
 
-		fake_board_engine = n ? &mobo_engine_translator : &mobo_engine_interpreter;
-		if (rig_init(r)) {
-			return -1;
-		}
+		fake_board_engine = r->engine;
 		r->board.arg = &asked[n];
 		r->board.mmio_read = mmio_read;
 		r->board.mmio_write = mmio_write;
@@ -105,9 +103,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
 	(void)state;
-	fake_board_finish(&rigs[0].board);
-	fake_board_finish(&rigs[1].board);
-	return 0;
+	return rigs_finish();
 }
 
 /* -- one run -- */

@@ -3,7 +3,7 @@
 #ifndef TESTS_ASM_RETURNS_RIG_H
 #define TESTS_ASM_RETURNS_RIG_H
 
-#include "system_rig.h"
+#include "two_rigs.h"
 
 #include <signal.h>
 
@@ -52,19 +52,14 @@ struct guest {
 		.code = (name), .end = name##_end, .bits32 = true, .vector = -1 \
 	}
 
-static struct rig rigs[2]; /* the interpreter's, the translator's */
-
 /* The translator's handlers, which cmocka puts its own in place of. */
 static struct sigaction on_segv, on_fpe;
 
 static inline int set_up(void **state)
 {
 	(void)state;
-	for (unsigned n = 0; n < 2; n++) {
-		fake_board_engine = n ? &mobo_engine_translator : &mobo_engine_interpreter;
-		if (rig_init(&rigs[n])) {
-			return -1;
-		}
+	if (rigs_init()) {
+		return -1;
 	}
 	return sigaction(SIGSEGV, NULL, &on_segv) || sigaction(SIGFPE, NULL, &on_fpe) ? -1 : 0;
 }
@@ -72,11 +67,7 @@ static inline int set_up(void **state)
 static inline int tear_down(void **state)
 {
 	(void)state;
-	for (unsigned n = 0; n < 2; n++) {
-		fake_board_engine = rigs[n].engine;
-		fake_board_finish(&rigs[n].board);
-	}
-	return 0;
+	return rigs_finish();
 }
 
 /* -- the translator's stack of return addresses -- */

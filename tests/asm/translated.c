@@ -4,7 +4,7 @@
  * states on the interpreter and translated, and all of the machine must be the same afterwards.
  * The interpreter's own tests say what is right. The seed is fixed.
  */
-#include "system_rig.h"
+#include "two_rigs.h"
 
 #include <x86intrin.h>
 
@@ -21,8 +21,6 @@ enum {
 
 #define NOT_CANONICAL 0x8000000012345678ull
 
-static struct rig rigs[2]; /* the interpreter's, the translator's */
-
 static uint64_t random_state = 0x9e3779b97f4a7c15;
 
 static uint64_t next_random(void)
@@ -36,11 +34,8 @@ static uint64_t next_random(void)
 static int set_up(void **state)
 {
 	(void)state;
-	for (unsigned n = 0; n < 2; n++) {
-		fake_board_engine = n ? &mobo_engine_translator : &mobo_engine_interpreter;
-		if (rig_init(&rigs[n])) {
-			return -1;
-		}
+	if (rigs_init()) {
+		return -1;
 	}
 	rigs[1].v->translator->hot = 0;
 	return 0;
@@ -49,9 +44,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
 	(void)state;
-	fake_board_finish(&rigs[0].board);
-	fake_board_finish(&rigs[1].board);
-	return 0;
+	return rigs_finish();
 }
 
 /* -- one run -- */
