@@ -5,7 +5,6 @@
  * translate_event() and comes back with the host address, or not at all.
  */
 #include "translate/generate.h"
-#include "translate/loops.h"
 
 static bool has_registers(const struct insn *i)
 {
@@ -127,10 +126,9 @@ static struct rm check_fixed(struct generate *g, unsigned k, uint64_t lin, unsig
 
 /* -- groups -- */
 
-static struct rm group_slot(const struct generate *g, const struct group *group)
+static struct rm group_slot(const struct group *group)
 {
-	return rm_vcpu((int32_t)(offsetof(struct vcpu, group) +
-				 (size_t)(group - g->group) * sizeof(uint64_t)));
+	return rm_vcpu((int32_t)(offsetof(struct vcpu, group) + group->slot * sizeof(uint64_t)));
 }
 
 /* RAX is where its first byte is on the host. */
@@ -139,7 +137,7 @@ static void keep(struct generate *g, const struct group *group)
 	if (group->in_scratch) {
 		emit_mov(&g->e, SCRATCH, RAX);
 	} else {
-		emit_store(&g->e, 8, RAX, group_slot(g, group));
+		emit_store(&g->e, 8, RAX, group_slot(group));
 	}
 }
 
@@ -176,7 +174,7 @@ static struct rm follow(struct generate *g, const struct access *a)
 	if (a->group->in_scratch) {
 		return rm_mem(SCRATCH, a->at - a->group->lo);
 	}
-	emit_load(&g->e, 8, RAX, group_slot(g, a->group));
+	emit_load(&g->e, 8, RAX, group_slot(a->group));
 	return rm_mem(RAX, a->at - a->group->lo);
 }
 

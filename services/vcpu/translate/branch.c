@@ -15,7 +15,6 @@
 #include <stdlib.h>
 
 #include "translate/generate.h"
-#include "translate/loops.h"
 
 static struct site site_of(const struct generate *g, enum site_kind kind, unsigned k)
 {
@@ -55,6 +54,12 @@ static void to_block(struct generate *g, unsigned block, int how)
 		   !leaves_moved(g, (struct leaving){.block = (int)block}, how)) {
 		generate_fixup(g, emit_branch(&g->e, how), block);
 	}
+}
+
+/* Does the block go on with groups that this region, a copy, does not have? */
+static bool lacks_groups(const struct region *r, int block)
+{
+	return r->block[block].continues >= 0 && !generate_has(r, (unsigned)block);
 }
 
 static bool new_exit(struct translator *x, struct exit_link exit, uint32_t *index)
@@ -128,7 +133,7 @@ static uint64_t branch_target(const struct generate *g, unsigned k)
 /* To a successor in the region, or out of it; its flags are where it wants them. */
 static void go(struct generate *g, unsigned k, int block, uint64_t rip, int how)
 {
-	if (block >= 0) {
+	if (block >= 0 && !lacks_groups(g->r, block)) {
 		to_block(g, (unsigned)block, how);
 	} else {
 		to_exit(g, k, rip, how);

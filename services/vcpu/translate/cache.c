@@ -163,7 +163,7 @@ static bool add_entries(struct translator *x, struct code_pages *page, struct re
 		struct block *b = &r->block[n];
 		struct entry **bucket = entry_bucket(x, r->lin | b->at, r->gpa | b->at, r->key);
 
-		if (b->n) {
+		if (b->n && b->continues < 0) {
 			e[n] = (struct entry){*bucket, r->lin | b->at, r->gpa | b->at, r,
 					      b,       r->key};
 			*bucket = &e[n];
@@ -238,7 +238,7 @@ bool cache_insert(struct vcpu *v, struct region *r)
 	r->page_next = page->regions;
 	page->regions = r;
 	page->lines |= r->lines;
-	if (r->rest || r->loop) {
+	if (r->of) {
 		return true;
 	}
 	if (!r->crosses) {

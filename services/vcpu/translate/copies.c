@@ -8,7 +8,6 @@
  * page ends with the ends that were met before, so that none of them is an event again.
  */
 #include "translate/generate.h"
-#include "translate/loops.h"
 
 enum {
 	SPLITS = 6, /* of a site */
@@ -69,7 +68,7 @@ static bool may_split(const struct region *r, const struct site *site)
 static struct copy *make(struct vcpu *v, struct region *r, const struct site *site, unsigned off,
 			 bool split)
 {
-	struct region *of = r->loop ? r->loop->of : r->rest ? r->rest->of : r, *region;
+	struct region *of = r->loop || r->rest ? r->of : r, *region;
 	struct copy *c = memory_alloc(v->translator, sizeof(*c));
 
 	if (!c || of->dead || r->dead) {

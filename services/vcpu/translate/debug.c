@@ -104,7 +104,8 @@ static int translation(struct vcpu *v, uint64_t lin, struct mobo_engine_translat
 		const struct region *r = x->regions[i];
 		const struct block *b;
 
-		if (r->dead || r->rest || (r->lin ^ lin) >> 12 || (r->gpa ^ gpa) >> 12) {
+		if (r->dead || (r->of && !r->loop) || (r->lin ^ lin) >> 12 ||
+		    (r->gpa ^ gpa) >> 12) {
 			continue;
 		}
 		b = block_with(r, lin & 4095);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One region's code: block by block, then the stubs, then where branches lead. */
 #include "translate/generate.h"
-#include "translate/loops.h"
 
 void generate_stub(struct generate *g, struct stub s)
 {
@@ -16,8 +15,9 @@ void generate_fixup(struct generate *g, uint8_t *at, unsigned block)
 {
 	const struct block *from = &g->r->block[g->current], *to = &g->r->block[block];
 	bool up = to->at <= from->at;
-	bool back = g->r->rest ? to->back && up
-			       : g->heads[block] && (loop_has(g->members[block], g->current) || up);
+	bool back = block < g->r->shared
+			    ? to->back && up
+			    : g->heads[block] && (loop_has(g->members[block], g->current) || up);
 
 	if (g->n_fixups == GENERATE_FIXUPS) {
 		g->e.full = true;
@@ -170,7 +170,7 @@ static void entry_in_place(struct generate *g, struct block *b)
 static int block_at(const struct region *r, unsigned at)
 {
 	for (unsigned n = 0; n < r->n_blocks; n++) {
-		if (r->block[n].n && r->block[n].at == at) {
+		if (r->block[n].n && r->block[n].at == at && r->block[n].continues < 0) {
 			return (int)n;
 		}
 	}
@@ -229,9 +229,6 @@ static void rest_entry(struct generate *g, struct block *b)
 {
 	b->near = generate_here(g->x, &g->e);
 	generate_checked(g);
-	if (b->live) {
-		generate_restore_flags(&g->e);
-	}
 }
 
 /* `next`: the block that is emitted next and may be fallen into, or -1. */
@@ -243,7 +240,6 @@ static void block(struct generate *g, unsigned n, int next, bool fallen_into)
 	flag_set behind = live_behind(g->r, b);
 
 	live_in_block(g->r, b, behind, live);
-	groups_find(g, b);
 	g->current = n;
 	g->stack_moved = 0;
 	g->in_host = b->live && !b->in_memory;
@@ -252,7 +248,7 @@ static void block(struct generate *g, unsigned n, int next, bool fallen_into)
 	b->back = 0;
 	if (g->heads[n]) {
 		loop_head(g, b);
-	} else if (n == 0 && !fallen_into && !g->r->loop && !g->r->rest && !g->r->crosses) {
+	} else if (n == 0 && !fallen_into && !g->r->of && !g->r->crosses) {
 		entry_in_place(g, b);
 	}
 	if (g->r->rest) {
@@ -344,21 +340,24 @@ static void emit_stub(struct generate *g, const struct stub *s)
 	}
 }
 
-/* The block with the next higher instructions, or -1. */
-static int following(const struct region *r, unsigned first)
+/* Those that are emitted, by their instructions. */
+static void find_order(struct generate *g)
 {
-	int best = -1;
+	const struct region *r = g->r;
 
+	g->n_order = 0;
 	for (unsigned n = 0; n < r->n_blocks; n++) {
-		const struct block *b = &r->block[n];
+		unsigned at = g->n_order;
 
-		if (b->n && b->first >= first && (!r->loop || loop_has(r->loop->members, n)) &&
-		    (!r->rest || n == r->n_blocks - 1u) &&
-		    (best < 0 || b->first < r->block[best].first)) {
-			best = (int)n;
+		if (!generate_has(r, n)) {
+			continue;
 		}
+		for (; at && r->block[g->order[at - 1]].first > r->block[n].first; at--) {
+			g->order[at] = g->order[at - 1];
+		}
+		g->order[at] = (uint8_t)n;
+		g->n_order++;
 	}
-	return best;
 }
 
 /* Does block n, which `next` is emitted behind, go on there without a jump? */
@@ -375,7 +374,7 @@ static void find_heads(struct generate *g)
 {
 	for (unsigned n = 0; n < g->r->n_blocks; n++) {
 		g->heads[n] =
-			!g->r->loop && g->r->block[n].loops && loop_members(g->r, n, g->members[n]);
+			!g->r->of && g->r->block[n].loops && loop_members(g->r, n, g->members[n]);
 	}
 }
 
@@ -384,6 +383,9 @@ static void begin_blocks(struct region *r)
 	for (unsigned n = 0; n < r->n_blocks; n++) {
 		r->block[n].ext = r->block[n].near = 0;
 		r->block[n].in_memory = true;
+	}
+	if (r->of && !r->rest) { /* where it begins */
+		r->block[r->loop ? r->head : r->shared].in_memory = false;
 	}
 	for (unsigned n = 0; n < r->n_blocks; n++) {
 		const struct block *b = &r->block[n];
@@ -397,10 +399,24 @@ static void begin_blocks(struct region *r)
 	}
 }
 
+/* May the fast copy of a loop have its passes left there? */
+static bool count_in_scratch(const struct generate *g)
+{
+	for (unsigned n = 0; n < g->n_order; n++) {
+		const struct block *b = &g->r->block[g->order[n]];
+
+		for (unsigned k = b->first; k < (unsigned)b->first + b->n; k++) {
+			if (may_use_scratch(g->r, k)) {
+				return false;
+			}
+		}
+	}
+	return true;
+}
+
 static void emit_region(struct generate *g)
 {
 	struct region *r = g->r;
-	int n = following(r, 0);
 	bool fallen_into = false;
 
 	find_heads(g);
@@ -408,20 +424,23 @@ static void emit_region(struct generate *g)
 	r->returned_to = !g->x->verify;
 	g->host = register_host;
 	g->n_leaving = 0;
+	find_order(g);
+	g->count_in_scratch = r->loop && count_in_scratch(g);
+	groups_find(g);
 	if (r->loop) {
 		windows_begin(g);
 		if (memcmp(g->loop_host, register_host, sizeof(g->loop_host)) != 0) {
 			g->host = g->loop_host;
 		}
 	}
-	while (n >= 0) {
-		int next = following(r, r->block[n].first + r->block[n].n);
+	for (unsigned at = 0; at < g->n_order; at++) {
+		unsigned n = g->order[at];
+		int next = at + 1 < g->n_order ? g->order[at + 1] : -1;
 		bool falls =
 			next >= 0 && !g->heads[next] && !(r->loop && next == (int)r->loop->head);
 
-		block(g, (unsigned)n, falls ? next : -1, fallen_into);
-		fallen_into = falls && falls_into(r, (unsigned)n, next);
-		n = next;
+		block(g, n, falls ? next : -1, fallen_into);
+		fallen_into = falls && falls_into(r, n, next);
 	}
 	generate_leave(g);
 	for (unsigned k = 0; k < g->n_stubs; k++) {

@@ -4,6 +4,7 @@
 #define VCPU_TRANSLATE_GENERATE_H
 
 #include "translate/emit.h"
+#include "translate/loops.h"
 #include "translate/translate.h"
 
 enum { GENERATE_STUBS = 1024, GENERATE_FIXUPS = 3 * REGION_BLOCKS };
@@ -30,6 +31,8 @@ struct group {
 	int32_t lo, hi;
 	bool write;	 /* one of them does */
 	bool in_scratch; /* the host address is in SCRATCH, not in vcpu.group */
+	uint8_t slot;	 /* of vcpu.group */
+	uint16_t block;	 /* where it is checked */
 	uint16_t n;	 /* accesses */
 };
 
@@ -46,8 +49,8 @@ static inline bool is_grouped(const struct access *a)
 	return a->group && a->group->n > 1;
 }
 
-/* A block leaves by two ways at most. */
-enum { GENERATE_GROUPS = VCPU_GROUPS, GENERATE_LEAVING = 2 * REGION_BLOCKS };
+/* An instruction has two accesses at most, a block leaves by two ways, a group is split in two. */
+enum { GENERATE_GROUPS = 2 * REGION_INSNS + 1, GENERATE_LEAVING = 2 * REGION_BLOCKS };
 
 /* A branch that leaves a loop whose registers are elsewhere: they are put back on the way. */
 struct leaving {
@@ -80,16 +83,17 @@ struct generate {
 	struct leaving leaving[GENERATE_LEAVING];
 	uint8_t *windows_begin;
 	bool count_in_scratch; /* passes left are in SCRATCH, not in vcpu.passes */
-	unsigned current;      /* the block that is emitted */
+	unsigned n_order;
+	uint8_t order[REGION_BLOCKS + 1]; /* blocks, as they are emitted */
+	unsigned current;		  /* the one at hand */
 	/* Where the guest's flags are that matter before the instruction at hand. */
 	flag_set live;	/* which do */
 	flag_set after; /* which do behind it */
 	bool in_host, in_memory;
 	int stack_moved; /* guest RSP is its register plus this: see stack.c */
-	/* Of the block at hand. */
 	unsigned n_groups;
 	struct group group[GENERATE_GROUPS];
-	struct group *checked; /* when the block is entered, or NULL: see copies.c */
+	struct group *checked; /* when the copy of a rest is entered, or NULL: see copies.c */
 	int32_t checked_at;    /* its first byte, from what the check was of */
 	struct {
 		struct access operand, stack;
@@ -230,8 +234,8 @@ struct rm window_operand(struct generate *g, unsigned k, unsigned to);
 
 /* May instruction k's operation use SCRATCH? */
 bool may_use_scratch(const struct region *r, unsigned k);
-/* Fills g->access and g->group for b. */
-void groups_find(struct generate *g, const struct block *b);
+/* Fills g->access and g->group. */
+void groups_find(struct generate *g);
 
 /* -- branch.c -- */
 
@@ -279,6 +283,12 @@ void generate_string(struct generate *g, unsigned k);
 void generate_bit_string(struct generate *g, unsigned k);
 
 /* -- generate.c -- */
+
+/* Is block n of r's code, not only led to? */
+static inline bool generate_has(const struct region *r, unsigned n)
+{
+	return r->block[n].n && n >= r->shared && (!r->loop || loop_has(r->loop->members, n));
+}
 
 void generate_stub(struct generate *g, struct stub s);
 /* The jump with its displacement `at` leads to the region's block. */

@@ -3,14 +3,12 @@
  * Which memory operands of a block share one check. Accesses at fixed distances from one value of
  * a register (structures, stack frames, pushes and pops) or of a sum of two (elements of arrays)
  * form a group: the first checks the bytes of all of them and keeps the host address in vcpu.group,
- * the others only load that. Where the
- * check fails (a page's end, I/O, a page that cannot be written yet) the rest of the block goes on
- * in a copy of itself: see copies.c.
+ * the others only load that. A block that is led to by one other alone goes on with the groups of
+ * that: what is known of registers follows the paths of such blocks, a tree. Where the check fails
+ * (a page's end, I/O, a page that cannot be written yet) the rest of the block goes on in a copy of
+ * itself: see copies.c.
  */
 #include "translate/generate.h"
-#include "translate/loops.h"
-
-enum { REACH = 192 }; /* bytes that a group may span: more would cross pages more often */
 
 /* What a register holds: a value that had no name before, and a distance from it. */
 struct value {
@@ -26,15 +24,17 @@ struct pair {
 
 enum { PAIRS = 16, REACH_OF_DISP = 1 << 28 };
 
+/* What is known at a place of the code. */
 struct tracker {
 	struct generate *g;
+	uint16_t block;
 	struct value reg[N_GPR];
 	uint16_t n_roots;
 	unsigned n_pairs;
-	struct pair pair[PAIRS];	     /* a ring: of the last ones */
-	struct group *open[GENERATE_GROUPS]; /* by order */
-	uint16_t root[GENERATE_GROUPS];
+	struct pair pair[PAIRS]; /* a ring: of the last ones */
 	unsigned n_open;
+	struct group *open[VCPU_GROUPS]; /* a ring: by slot */
+	uint16_t root[VCPU_GROUPS];
 };
 
 static void fresh(struct tracker *t, unsigned reg)
@@ -49,39 +49,49 @@ static void forget_all(struct tracker *t)
 	}
 }
 
+/*
+ * May an access be the group's, too? One that writes and may not happen must not decide that the
+ * page be writable.
+ */
+static bool may_join(const struct tracker *t, const struct group *group, int32_t lo, int32_t hi,
+		     bool write)
+{
+	int32_t low = lo < group->lo ? lo : group->lo, high = hi > group->hi ? hi : group->hi;
+
+	return high - low <= GROUP_REACH && (!write || group->write || group->block == t->block);
+}
+
+static struct group *open_group(struct tracker *t, uint16_t root, int32_t lo, int32_t hi)
+{
+	struct group *group = &t->g->group[t->g->n_groups++];
+	unsigned slot = t->n_open++ % VCPU_GROUPS;
+
+	*group = (struct group){.lo = lo, .hi = hi, .slot = (uint8_t)slot, .block = t->block};
+	t->open[slot] = group;
+	t->root[slot] = root;
+	return group;
+}
+
 static void join(struct tracker *t, struct access *a, const struct value *v, int32_t disp,
 		 unsigned size, bool write)
 {
-	struct generate *g = t->g;
 	int32_t lo = v->off + disp, hi = lo + (int32_t)size;
+	unsigned oldest = t->n_open < VCPU_GROUPS ? 0 : t->n_open - VCPU_GROUPS;
 	struct group *group = NULL;
 
-	for (unsigned n = t->n_open; n-- > 0 && !group;) {
-		if (t->root[n] == v->root) {
-			group = t->open[n];
-		}
-	}
-	if (group) {
-		int32_t low = lo < group->lo ? lo : group->lo;
-		int32_t high = hi > group->hi ? hi : group->hi;
+	for (unsigned n = t->n_open; n-- > oldest && !group;) {
+		struct group *open = t->open[n % VCPU_GROUPS];
 
-		if (high - low > REACH) {
-			group = NULL;
-		} else {
-			group->lo = low;
-			group->hi = high;
+		if (t->root[n % VCPU_GROUPS] == v->root && may_join(t, open, lo, hi, write)) {
+			group = open;
 		}
 	}
 	if (!group) {
-		if (g->n_groups == GENERATE_GROUPS) {
-			return;
-		}
-		group = &g->group[g->n_groups++];
-		*group = (struct group){.lo = lo, .hi = hi};
-		t->open[t->n_open] = group;
-		t->root[t->n_open++] = v->root;
+		group = open_group(t, v->root, lo, hi);
 		a->leads = true;
 	}
+	group->lo = lo < group->lo ? lo : group->lo;
+	group->hi = hi > group->hi ? hi : group->hi;
 	group->write |= write;
 	group->n++;
 	a->group = group;
@@ -235,35 +245,76 @@ bool may_use_scratch(const struct region *r, unsigned k)
 	return true;
 }
 
-/* The groups whose address can stay in SCRATCH from their first access to their last. */
-static void give_scratch(struct generate *g, const struct block *b)
+/* Instructions of a region. */
+struct insn_set {
+	uint64_t bits[REGION_INSNS / 64];
+};
+
+static bool has_insn(const struct insn_set *set, unsigned k)
 {
-	unsigned end = b->first + b->n, free_from = b->first;
+	return set->bits[k >> 6] >> (k & 63) & 1;
+}
 
-	if (g->r->loop && g->count_in_scratch) {
-		return;
+/* Adds what runs between the group's check, or the copy's beginning, and instruction k of b. */
+static void add_way(const struct generate *g, const struct group *group, unsigned n, unsigned k,
+		    struct insn_set *set)
+{
+	const struct block *b = &g->r->block[n];
+	bool leads = false;
+
+	for (;;) {
+		while (!leads && !has_insn(set, k)) {
+			set->bits[k >> 6] |= 1ull << (k & 63);
+			leads = (g->access[k].operand.group == group &&
+				 g->access[k].operand.leads) ||
+				(g->access[k].stack.group == group && g->access[k].stack.leads);
+			if (k == b->first) {
+				break;
+			}
+			k--;
+		}
+		if (leads || k != b->first || b->continues < 0) {
+			return;
+		}
+		b = &g->r->block[b->continues];
+		k = b->first + b->n - 1u;
 	}
-	for (unsigned n = 0; n < g->n_groups; n++) {
-		struct group *group = &g->group[n];
-		unsigned first = group == g->checked ? b->first : end, last = 0, k;
+}
 
-		for (k = b->first; k < end; k++) {
-			if (g->access[k].operand.group == group ||
-			    g->access[k].stack.group == group) {
-				first = k < first ? k : first;
-				last = k;
+/* Groups keep their address in SCRATCH where nothing else needs that on the way to an access. */
+static void give_scratch(struct generate *g)
+{
+	static _Thread_local struct insn_set ways[GENERATE_GROUPS];
+	struct insn_set taken = {{0}};
+
+	memset(ways, 0, g->n_groups * sizeof(ways[0]));
+	for (unsigned n = 0; n < g->n_order; n++) {
+		const struct block *b = &g->r->block[g->order[n]];
+
+		for (unsigned k = b->first; k < (unsigned)b->first + b->n; k++) {
+			const struct access *of[2] = {&g->access[k].operand, &g->access[k].stack};
+
+			for (unsigned m = 0; m < 2; m++) {
+				if (is_grouped(of[m])) {
+					add_way(g, of[m]->group, g->order[n], k,
+						&ways[of[m]->group - g->group]);
+				}
+			}
+			if (may_use_scratch(g->r, k)) {
+				taken.bits[k >> 6] |= 1ull << (k & 63);
 			}
 		}
-		if (group->n < 2 || first < free_from) {
-			continue;
+	}
+	for (unsigned n = 0; n < g->n_groups; n++) {
+		bool free = g->group[n].n > 1;
+
+		for (unsigned w = 0; w < REGION_INSNS / 64; w++) {
+			free &= !(ways[n].bits[w] & taken.bits[w]);
 		}
-		for (k = first; k <= last && !may_use_scratch(g->r, k);) {
-			k++;
+		for (unsigned w = 0; w < REGION_INSNS / 64 && free; w++) {
+			taken.bits[w] |= ways[n].bits[w];
 		}
-		if (k > last) {
-			group->in_scratch = true;
-			free_from = last + 1;
-		}
+		g->group[n].in_scratch = free;
 	}
 }
 
@@ -311,12 +362,13 @@ static void split(struct generate *g, const struct block *b, struct rest *rest)
 
 	rest->least = INT32_MIN;
 	rest->most = INT32_MAX;
-	if (!whole || !lead->leads || g->n_groups == GENERATE_GROUPS) {
+	if (!whole || !lead->leads || g->n_groups >= VCPU_GROUPS) {
 		return;
 	}
 	half[0] = whole;
-	half[1] = &g->group[g->n_groups++];
-	*half[0] = *half[1] = (struct group){.lo = INT32_MAX, .hi = INT32_MIN};
+	half[1] = &g->group[g->n_groups];
+	*half[0] = (struct group){.lo = INT32_MAX, .hi = INT32_MIN, .slot = whole->slot};
+	*half[1] = (struct group){.lo = INT32_MAX, .hi = INT32_MIN, .slot = g->n_groups++};
 	for (unsigned k = b->first; k < (unsigned)b->first + b->n; k++) {
 		struct access *of[2] = {&g->access[k].operand, &g->access[k].stack};
 
@@ -336,25 +388,46 @@ static void split(struct generate *g, const struct block *b, struct rest *rest)
 	}
 }
 
-void groups_find(struct generate *g, const struct block *b)
+static void find_in_block(struct tracker *t)
 {
-	struct tracker t = {.g = g};
+	const struct block *b = &t->g->r->block[t->block];
+
+	for (unsigned k = b->first; k < (unsigned)b->first + b->n; k++) {
+		operand(t, k);
+		if (!stack(t, k)) {
+			writes(t, k);
+		}
+	}
+}
+
+void groups_find(struct generate *g)
+{
+	static _Thread_local struct tracker behind[REGION_BLOCKS + 1]; /* each block */
 
 	g->n_groups = 0;
 	g->checked = NULL;
-	memset(&g->access[b->first], 0, b->n * sizeof(g->access[0]));
+	memset(g->access, 0, g->r->n_insns * sizeof(g->access[0]));
 	if (g->r->rest && !g->r->rest->split) {
 		return;
 	}
-	forget_all(&t);
-	for (unsigned k = b->first; k < (unsigned)b->first + b->n; k++) {
-		operand(&t, k);
-		if (!stack(&t, k)) {
-			writes(&t, k);
+	for (unsigned n = 0; n < g->n_order; n++) {
+		unsigned block = g->order[n];
+		int from = g->r->block[block].continues;
+		struct tracker *t = &behind[block];
+
+		if (from >= 0) {
+			*t = behind[from];
+		} else {
+			*t = (struct tracker){.g = g};
+			forget_all(t);
 		}
+		t->block = (uint16_t)block;
+		find_in_block(t);
 	}
 	if (g->r->rest) {
-		split(g, b, g->r->rest);
+		split(g, &g->r->block[g->order[0]], g->r->rest);
 	}
-	give_scratch(g, b);
+	if (!g->r->loop || !g->count_in_scratch) {
+		give_scratch(g);
+	}
 }

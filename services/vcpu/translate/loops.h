@@ -15,6 +15,7 @@ enum {
 	LOOP_TERMS = 3,
 	LOOP_NARROW = 4,
 	LOOP_REACH = 1024, /* bytes of one pass, and by which a pass moves on */
+	LONG_LOOP = 6,	   /* passes from which on slots are worth a register: it is put back */
 };
 
 /*
@@ -77,7 +78,6 @@ struct narrow {
 };
 
 struct loop {
-	struct region *of;   /* the slow copy */
 	uint16_t head;	     /* block */
 	uint64_t members[2]; /* blocks */
 	uint32_t slow;	     /* code offset: the head's body in the slow copy */

@@ -22,7 +22,8 @@ struct draft {
 	bool crosses;
 	const uint8_t *code; /* the page's bytes */
 	const struct code_pages *page;
-	uint64_t starts[PAGE / 64]; /* by offset: a block or an instruction begins there */
+	uint64_t starts[PAGE / 64];   /* by offset: a block or an instruction begins there */
+	uint64_t returned[PAGE / 64]; /* ... what precedes it calls */
 	unsigned n_insns, n_blocks;
 	struct insn insn[REGION_INSNS];
 	struct form form[REGION_INSNS];
@@ -39,19 +40,19 @@ static bool was_reached(const struct draft *d, unsigned at)
 	return trace_at(d->v->interp, d->gpa | at, d->v->mode);
 }
 
-static bool is_start(const struct draft *d, unsigned at)
+static bool has_offset(const uint64_t set[PAGE / 64], unsigned at)
 {
-	return d->starts[at >> 6] >> (at & 63) & 1;
+	return set[at >> 6] >> (at & 63) & 1;
 }
 
-static void add_start(struct draft *d, unsigned at)
+static void add_offset(uint64_t set[PAGE / 64], unsigned at)
 {
-	d->starts[at >> 6] |= 1ull << (at & 63);
+	set[at >> 6] |= 1ull << (at & 63);
 }
 
 static int find_block(const struct draft *d, unsigned at)
 {
-	for (unsigned n = 0; is_start(d, at) && n < d->n_blocks; n++) {
+	for (unsigned n = 0; has_offset(d->starts, at) && n < d->n_blocks; n++) {
 		if (d->block[n].at == at) {
 			return (int)n;
 		}
@@ -70,7 +71,7 @@ static int new_block(struct draft *d, unsigned at)
 	if (d->n_blocks == REGION_BLOCKS) {
 		return -1;
 	}
-	add_start(d, at);
+	add_offset(d->starts, at);
 	d->block[d->n_blocks] = (struct block){.at = at, .taken = -1, .next = -1};
 	return (int)d->n_blocks++;
 }
@@ -103,7 +104,7 @@ static int get_block(struct draft *d, unsigned at)
 	if (d->n_blocks && has_entry(d, at)) {
 		return -1;
 	}
-	inside = is_start(d, at) ? find_inside(d, at, &k) : NULL;
+	inside = has_offset(d->starts, at) ? find_inside(d, at, &k) : NULL;
 	n = new_block(d, at);
 	if (n < 0) {
 		return -1;
@@ -169,7 +170,11 @@ static struct block *block_ending(struct draft *d, unsigned k)
 /* What follows a call: returns enter it. */
 static void return_point(struct draft *d, unsigned at)
 {
-	if (at < PAGE && !d->v->translator->verify && was_reached(d, at)) {
+	if (at >= PAGE || d->v->translator->verify) {
+		return;
+	}
+	add_offset(d->returned, at);
+	if (was_reached(d, at)) {
 		get_block(d, at);
 	}
 }
@@ -216,7 +221,7 @@ static bool decode_insn(struct draft *d, unsigned at, const uint8_t *code, unsig
 	    insn_decode(i, code, n, d->v->mode | d->v->interp->decode_mode) != DECODE_OK) {
 		return false;
 	}
-	add_start(d, at);
+	add_offset(d->starts, at);
 	d->at[k] = at;
 	d->form[k] = form_of(d->v, i, d->key);
 	if (d->v->translator->verify && verify_cuts(i, &d->form[k])) {
@@ -330,6 +335,41 @@ static void find_loops(struct draft *d)
 	}
 }
 
+/*
+ * Blocks that one other alone leads to, by a branch down: they go on with what that knows, and are
+ * entered in no other way. Who else comes there finds another region, which begins there.
+ */
+static void find_continuing(struct draft *d)
+{
+	uint8_t ways[REGION_BLOCKS] = {1}; /* the first is entered */
+
+	for (unsigned n = 0; n < d->n_blocks; n++) {
+		struct block *b = &d->block[n];
+		bool calls = b->n && d->form[b->first + b->n - 1u].kind == FORM_CALL;
+		int to[2] = {b->n ? b->taken : -1, b->n ? b->next : -1};
+
+		b->continues = -1;
+		for (unsigned k = 0; k < 2; k++) {
+			if (to[k] >= 0) {
+				ways[to[k]] += calls ? 2 : ways[to[k]] < 2;
+			}
+		}
+	}
+	for (unsigned n = 0; n < d->n_blocks; n++) {
+		const struct block *b = &d->block[n];
+		int to[2] = {b->n ? b->taken : -1, b->n ? b->next : -1};
+
+		for (unsigned k = 0; k < 2; k++) {
+			struct block *t = to[k] < 0 ? NULL : &d->block[to[k]];
+
+			if (t && ways[to[k]] == 1 && !t->loops && t->first > b->first &&
+			    !has_offset(d->returned, t->at)) {
+				t->continues = (int16_t)n;
+			}
+		}
+	}
+}
+
 static uint64_t lines_of(const struct draft *d)
 {
 	uint64_t lines = 0;
@@ -339,19 +379,6 @@ static uint64_t lines_of(const struct draft *d)
 		lines |= 1ull << ((d->at[k] + d->insn[k].len - 1) >> 6);
 	}
 	return d->crosses ? 1ull << 63 : lines;
-}
-
-/* What the generator fills, and blocks. */
-static bool alloc_generated(struct translator *x, struct region *r)
-{
-	unsigned n = r->n_insns;
-
-	r->after = memory_alloc(x, n * sizeof(*r->after));
-	r->leads = memory_alloc(x, n);
-	r->in_host = memory_alloc(x, n);
-	r->turns = memory_alloc(x, n);
-	r->block = memory_alloc(x, r->n_blocks * sizeof(*r->block));
-	return r->block && r->turns && r->in_host && r->leads && r->after;
 }
 
 static struct region *finish(struct draft *d)
@@ -376,7 +403,8 @@ static struct region *finish(struct draft *d)
 	r->use = memory_alloc(x, n * sizeof(*r->use));
 	r->at = memory_alloc(x, n * sizeof(*r->at));
 	r->bound = memory_alloc(x, n * sizeof(*r->bound));
-	if (!alloc_generated(x, r) || !r->bound || !r->at || !r->use || !r->form || !r->insn) {
+	if (!region_alloc_generated(x, r) || !r->bound || !r->at || !r->use || !r->form ||
+	    !r->insn) {
 		return NULL;
 	}
 	memcpy(r->insn, d->insn, n * sizeof(*r->insn));
@@ -385,32 +413,6 @@ static struct region *finish(struct draft *d)
 	memcpy(r->at, d->at, n * sizeof(*r->at));
 	memcpy(r->block, d->block, d->n_blocks * sizeof(*r->block));
 	flags_flow(r);
-	return r;
-}
-
-/* The same code at another linear page: nothing that was decoded depends on it. */
-static struct region *region_elsewhere(struct vcpu *v, const struct region *from, uint64_t lin)
-{
-	struct translator *x = v->translator;
-	struct region *r = memory_alloc(x, sizeof(*r));
-
-	if (!r) {
-		return NULL;
-	}
-	*r = *from;
-	r->page_next = NULL;
-	r->copies = NULL;
-	r->lin = lin;
-	if (!alloc_generated(x, r)) {
-		return NULL;
-	}
-	for (unsigned n = 0; n < r->n_blocks; n++) {
-		struct block *b = &r->block[n];
-
-		*b = from->block[n];
-		b->body = b->near = b->ext = b->links = 0;
-		b->count = 0;
-	}
 	return r;
 }
 
@@ -440,6 +442,7 @@ struct region *region_decode(struct vcpu *v, uint32_t key)
 		return region_elsewhere(v, from, d->lin);
 	}
 	memset(d->starts, 0, sizeof(d->starts));
+	memset(d->returned, 0, sizeof(d->returned));
 	d->code = (const uint8_t *)e->page;
 	decode_all(d, lin & (PAGE - 1));
 	if (!d->block[0].n && !decode_crossing(d, lin & (PAGE - 1))) {
@@ -447,82 +450,6 @@ struct region *region_decode(struct vcpu *v, uint32_t key)
 	}
 	drop_empty(d);
 	find_loops(d);
+	find_continuing(d);
 	return finish(d);
-}
-
-/* Those of `of` stay where they are. */
-static void share_blocks(struct region *copy, const struct region *of)
-{
-	for (unsigned n = 0; n < of->n_blocks; n++) {
-		copy->block[n] = of->block[n];
-		copy->block[n].near = copy->block[n].ext = copy->block[n].links = 0;
-		copy->block[n].count = 0;
-	}
-}
-
-struct region *region_loop(struct vcpu *v, struct region *r, unsigned head)
-{
-	struct translator *x = v->translator;
-	struct region *copy = memory_alloc(x, sizeof(*copy));
-	struct loop *l = memory_alloc(x, sizeof(*l));
-
-	if (!copy || !l || !loop_members(r, head, l->members)) {
-		return NULL;
-	}
-	l->of = r;
-	l->head = (uint16_t)head;
-	l->slow = r->block[head].body;
-	if (!loop_analyze(r, l)) {
-		return NULL;
-	}
-	*copy = *r;
-	copy->loop = l;
-	copy->page_next = NULL;
-	copy->copies = NULL;
-	if (!alloc_generated(x, copy)) {
-		return NULL;
-	}
-	share_blocks(copy, r);
-	return copy;
-}
-
-/* The block of r that holds instruction k. */
-static const struct block *block_of(const struct region *r, unsigned k)
-{
-	const struct block *b = r->block;
-
-	while (k < b->first || k >= (unsigned)b->first + b->n) {
-		b++;
-	}
-	return b;
-}
-
-struct region *region_copy(struct vcpu *v, struct region *of, unsigned k)
-{
-	const struct block *b = block_of(of, k);
-	struct translator *x = v->translator;
-	struct region *copy = memory_alloc(x, sizeof(*copy));
-	struct rest *rest = memory_alloc(x, sizeof(*rest));
-
-	if (!copy || !rest) {
-		return NULL;
-	}
-	rest->of = of;
-	*copy = *of;
-	copy->rest = rest;
-	copy->page_next = NULL;
-	copy->copies = NULL;
-	copy->n_blocks = of->n_blocks + 1u;
-	if (!alloc_generated(x, copy)) {
-		return NULL;
-	}
-	share_blocks(copy, of);
-	copy->block[of->n_blocks] = (struct block){.at = of->at[k],
-						   .first = (uint16_t)k,
-						   .n = (uint16_t)(b->first + b->n - k),
-						   .taken = b->taken,
-						   .next = b->next,
-						   .leaves = b->leaves,
-						   .live = flags_before(of, k)};
-	return copy;
 }

@@ -10,7 +10,6 @@
 #include "execute/simd_operands.h"
 #include "translate/chaos.h"
 #include "translate/generate.h"
-#include "translate/loops.h"
 #include "translate/verify.h"
 
 static void set_instruction(struct vcpu *v, const struct region *r, unsigned k)
@@ -116,11 +115,9 @@ static const uint8_t *translate_again(struct vcpu *v, struct region *r)
 
 	sites_settle(v, r);
 	cache_drop(v, r);
-	if (r->loop) {
-		struct region *of = r->loop->of;
-
-		if (!of->dead) {
-			loop_speed_up(v, of, &of->block[r->loop->head]);
+	if (r->of) {
+		if (!r->of->dead) {
+			loop_speed_up(v, r->of, &r->of->block[r->head]);
 		}
 		return go_on(v);
 	}

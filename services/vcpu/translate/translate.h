@@ -13,6 +13,7 @@
 enum {
 	REGION_INSNS = 256,
 	REGION_BLOCKS = 96,
+	GROUP_REACH = 192, /* bytes that a group may span: more would cross pages more often */
 	MAP_HASH = 1 << 12,
 	ENTRY_HASH = 1 << 17,
 	FOUND_HASH = 1 << 13,
@@ -61,6 +62,7 @@ struct block {
 	bool loops;	     /* led to from its page here or above: it looks for requests */
 	flag_set live;	     /* flags that must be the guest's when it is entered */
 	bool in_memory;	    /* nothing of the region leads here: at `body` vcpu.aflags holds them */
+	int16_t continues;  /* the one block that leads here, with its groups; -1: anyone may */
 	uint32_t body;	    /* offsets into code memory: else host EFLAGS hold the live flags */
 	uint32_t near, ext; /* ... vcpu.aflags holds them; ext checks the page first. 0: not made */
 	uint32_t links;	    /* exits of other regions that lead here: index + 1 of a list */
@@ -86,9 +88,16 @@ struct region {
 	uint16_t n_insns, n_blocks;
 	bool dead;
 	bool crosses;
-	bool returned_to;    /* calls leave return addresses: `after` of theirs */
-	struct loop *loop;   /* a loop's fast copy: see loops.h. Shares what was decoded */
-	struct rest *rest;   /* a copy of a block's rest, its last block: see copies.c. Likewise */
+	bool returned_to; /* calls leave return addresses: `after` of theirs */
+	/*
+	 * What this is a copy of a part of, or NULL: a loop's fast copy, a loop unrolled or the
+	 * rest of a block. It has no entries, and leaves to the blocks of `of`.
+	 */
+	struct region *of;
+	uint16_t head;	     /* of the loop */
+	uint16_t shared;     /* blocks before the copy's own, which are there to be left to */
+	struct loop *loop;   /* of a fast copy, whose blocks are those of `of`: see loops.h */
+	struct rest *rest;   /* of the rest of a block, the last one: see copies.c */
 	struct insn *insn;   /* as decoded, not bound */
 	struct insn **bound; /* those that were interpreted, and what ends them; or NULL */
 	struct form *form;
@@ -104,7 +113,6 @@ struct region {
 
 /* What a copy of a block's rest is of; how it checks. */
 struct rest {
-	struct region *of;
 	uint8_t depth;	  /* copies that were left on the way to it */
 	bool split;	  /* in two: the group that its first instruction leads. Else: no groups */
 	bool stack;	  /* ... by its operand on the stack */
@@ -369,13 +377,29 @@ static inline bool form_ends(const struct form *f)
  */
 struct region *region_decode(struct vcpu *v, uint32_t key);
 
-/* A fast copy of the loop of r with that head. NULL: none is worth it, or no memory. */
+/* What the generator fills, and blocks, of a region whose numbers of both are set. */
+bool region_alloc_generated(struct translator *x, struct region *r);
+
+/* -- derive.c: regions made of others; NULL: no memory (translator.flush is set) -- */
+
+/* The same code at another linear page: nothing that was decoded depends on it. */
+struct region *region_elsewhere(struct vcpu *v, const struct region *from, uint64_t lin);
+
+/* A fast copy of the loop of r with that head. NULL: none can be made, too. */
 struct region *region_loop(struct vcpu *v, struct region *r, unsigned head);
 
-/*
- * The rest of the block of `of` from instruction k on, to go on in the other blocks of `of`. NULL:
- * no memory (translator.flush is set).
- */
+/* A loop that is to be unrolled. */
+struct unrolling {
+	uint64_t members[2]; /* blocks */
+	unsigned n_members, n_insns;
+	unsigned turns;
+};
+
+/* That loop of r, with that head, as often as u says: from its head on, to that of r. */
+struct region *region_unroll(struct vcpu *v, struct region *r, unsigned head,
+			     const struct unrolling *u);
+
+/* The rest of the block of `of` from instruction k on, to go on in the other blocks of `of`. */
 struct region *region_copy(struct vcpu *v, struct region *of, unsigned k);
 
 /* -- copies.c: copies of blocks' rests -- */
@@ -397,6 +421,7 @@ enum host_flags_of {
 	HOST_SHIFT_DOUBLE,
 	HOST_BIT,
 	HOST_BIT_SCAN,
+	HOST_COMPARE_X87,
 	N_HOST_FLAGS
 };
 /* Flags that the host's instructions of a kind write in any case, undefined ones too. Any thread.

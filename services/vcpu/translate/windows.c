@@ -14,7 +14,6 @@
  */
 #include "execute/simd_operands.h"
 #include "translate/generate.h"
-#include "translate/loops.h"
 
 /* Passes without a look for requests: some microseconds. */
 enum { MOST_INSNS = 8192, LEAST_PASSES = 16, MOST_PASSES = 1024 };
@@ -175,20 +174,6 @@ static unsigned window(struct generate *g, unsigned n, uint8_t **fail)
 	return n_fail;
 }
 
-static bool count_in_scratch(const struct region *r)
-{
-	for (unsigned n = 0; n < r->n_blocks; n++) {
-		const struct block *b = &r->block[n];
-
-		for (unsigned k = b->first; k < (unsigned)b->first + b->n; k++) {
-			if (loop_has(r->loop->members, n) && may_use_scratch(r, k)) {
-				return false;
-			}
-		}
-	}
-	return true;
-}
-
 static unsigned most_passes(const struct loop *l)
 {
 	unsigned n = MOST_INSNS / l->n_insns;
@@ -272,9 +257,6 @@ static uint8_t free_register(struct generate *g, uint32_t used, unsigned *at)
 	return register_host[candidate[(*at)++]];
 }
 
-/* Passes from which on it is worth to have a slot in a register: it is to be put back. */
-enum { LONG_LOOP = 6 };
-
 /* Fills g->loop_host and g->slot_host. What passes hand on comes first: they wait for it. */
 static void move_registers(struct generate *g)
 {
@@ -341,7 +323,6 @@ void windows_begin(struct generate *g)
 	unsigned n_fail = 0;
 
 	g->windows_begin = e->p;
-	g->count_in_scratch = count_in_scratch(g->r);
 	if (head->live) {
 		generate_save_flags(e);
 	}
