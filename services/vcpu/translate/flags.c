@@ -98,7 +98,7 @@ static struct flag_use map_1(const struct insn *i)
 			return (struct flag_use){FL_CF | FL_ZF | FL_PF, 0};
 		}
 		if (i->opcode != 0xda && i->modrm >= 0xe8 && i->modrm < 0xf8) { /* FCOMI */
-			return (struct flag_use){0, FL_CF | FL_ZF | FL_PF};
+			return (struct flag_use){0, host_flags(HOST_COMPARE_X87)};
 		}
 		break;
 	}

@@ -39,6 +39,22 @@ RUN(run_bsf, "bsf %%rcx, %%rax")
 
 typedef uint64_t run_fn(uint64_t a, uint64_t c, uint64_t f);
 
+/* FCOMI of 0 and `a`. The x87 registers may be a guest's. */
+static uint64_t run_fcomi(uint64_t a, uint64_t c, uint64_t f)
+{
+	uint8_t state[108];
+
+	(void)c;
+	__asm__ volatile("fnsave %[state]; fninit; fildll %[a]; fldz\n\t"
+			 "lea -128(%%rsp), %%rsp; push %[f]; popfq; fcomi %%st(1), %%st\n\t"
+			 "pushfq; pop %[f]; lea 128(%%rsp), %%rsp\n\t"
+			 "frstor %[state]"
+			 : [state] "=m"(state), [f] "+r"(f)
+			 : [a] "m"(a)
+			 : "cc");
+	return f;
+}
+
 /* Flags that come out the same whatever they were. */
 static flag_set independent(run_fn *run)
 {
@@ -65,6 +81,7 @@ static void find(void)
 	same[HOST_SHIFT_DOUBLE] = independent(run_shld_5);
 	same[HOST_BIT] = independent(run_bt);
 	same[HOST_BIT_SCAN] = independent(run_bsf);
+	same[HOST_COMPARE_X87] = independent(run_fcomi);
 }
 
 flag_set host_flags(enum host_flags_of what)
