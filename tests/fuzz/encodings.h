@@ -140,10 +140,13 @@ bool fz_generate(struct fz_case *c, uint64_t seed, uint64_t id, uint32_t mode,
 		 const struct fz_filter *filter);
 /* Decodes the case's instruction for the reports: group key and fields. False: there is none. */
 bool fz_decode(const struct fz_case *c, uint32_t mode, struct insn *i);
-/* Why an instruction is left out, or NULL. */
-const char *fz_excluded(const struct insn *i, uint32_t mode);
 /* The data pages' content before the case's patch. */
 void fz_pristine(uint8_t *data);
+
+/* -- encodings_excluded.c -- */
+
+/* Why an instruction is left out, or NULL. */
+const char *fz_excluded(const struct insn *i, uint32_t mode);
 void fz_print_excluded(void);
 
 /* -- encodings_mem.c -- */
