@@ -177,6 +177,7 @@ static const uint8_t *leave_by(struct vcpu *v, uint32_t exit)
 {
 	struct translator *x = v->translator;
 	const struct found *f;
+	uint32_t near;
 
 	v->rip = x->exits[exit].target;
 	if (vcpu_must_stop(v) || x->flush || x->verify) {
@@ -186,8 +187,11 @@ static const uint8_t *leave_by(struct vcpu *v, uint32_t exit)
 	if (!f) {
 		return NULL;
 	}
-	cache_link(x, exit, f);
-	return cache_exec(x, f->near);
+	near = f->near;
+	if (!merge_regions(v, x->regions[x->exits[exit].region], f->region)) {
+		cache_link(x, exit, f);
+	}
+	return cache_exec(x, near);
 }
 
 static bool is_canonical(uint64_t rip)

@@ -203,6 +203,7 @@ struct code_pages {
 	uint64_t lines;
 	const uint8_t *host;	 /* its bytes */
 	uint64_t by_slot[64];	 /* by offset: instructions whose accesses find no one page */
+	uint8_t merges;		 /* of its regions */
 	struct region *regions;	 /* some may be dead */
 	struct region *crossing; /* those that end in it */
 };
@@ -401,6 +402,14 @@ struct region *region_unroll(struct vcpu *v, struct region *r, unsigned head,
 
 /* The rest of the block of `of` from instruction k on, to go on in the other blocks of `of`. */
 struct region *region_copy(struct vcpu *v, struct region *of, unsigned k);
+
+/* -- merge.c -- */
+
+/*
+ * `from` is about to be linked to `to`, at v->rip: translates them again as one, if that may be.
+ * Both are dead then, and whoever is inside goes on there until it leaves.
+ */
+bool merge_regions(struct vcpu *v, struct region *from, struct region *to);
 
 /* -- copies.c: copies of blocks' rests -- */
 
