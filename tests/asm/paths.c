@@ -27,6 +27,13 @@ PROGRAM(few_passes, "mov $16, %r13d\n 1: mov %rsi, %rax\n mov %rdi, %r8\n mov $3
 PROGRAM(way_out, "mov $16, %r13d\n 1: xor %edx, %edx\n mov %r13d, %ecx\n and $3, %ecx\n"
 		 "2: mov (%rsi, %rdx), %rax\n cmp %ecx, %edx\n ja 3f\n add %rax, 3(%rdi, %rdx)\n"
 		 "add $4, %rdx\n cmp $16, %rdx\n jb 2b\n 3: setc 8(%rsi)\n dec %r13d\n jnz 1b\n");
+/* Begun in the middle: its region begins there, and has its head between two that follow. */
+PROGRAM(middle, "mov $32, %r13d\n mov %rsi, %rax\n mov %rdi, %r8\n mov $3, %edx\n jmp 3f\n"
+		"1: mov %rsi, %rax\n mov %rdi, %r8\n mov $3, %edx\n"
+		"2: mov 24(%rax), %r9\n add %r9, -8(%r8)\n add $8, %rax\n add $8, %r8\n"
+		"3: mov (%rax), %r9\n dec %edx\n js 4f\n test $16, %r9b\n jnz 2b\n"
+		"add %r9, 16(%rax)\n mov 8(%r8), %r14\n add %r14, 24(%r8)\n jmp 2b\n"
+		"4: setc 3(%rdi)\n dec %r13d\n jnz 1b\n");
 /* Part of the loop is reached in the second half only. */
 PROGRAM(late, "mov $400, %r13d\n 1: mov (%rsi), %rax\n cmp $200, %r13d\n jbe 3f\n"
 	      "2: add %rax, 8(%rsi)\n dec %r13d\n jnz 1b\n jmp 4f\n"
@@ -95,6 +102,10 @@ static void loops_of_few_passes_are_unrolled(void **state)
 	assert_true(has_unrolled());
 	COMPARE_ALL(way_out);
 	with_hot(0);
+	load(middle, middle_end);
+	run(&rigs[1], MIDDLE + 64, 0, NORMAL, NORMAL);
+	assert_true(has_unrolled());
+	COMPARE_ALL(middle);
 }
 
 static void a_loops_parts_become_one_region(void **state)

@@ -37,23 +37,28 @@ static struct rm registers_of(struct generate *g, const struct insn *i, int32_t 
 	return rm;
 }
 
+/* Host register `to` := the operand's registers plus `disp`. Spoils RAX and RCX. */
+static void add_registers(struct generate *g, const struct insn *i, int32_t disp, unsigned to,
+			  unsigned size)
+{
+	struct rm rm = registers_of(g, i, disp);
+
+	if (i->index != REG_NONE || disp) {
+		emit_lea(&g->e, size, to, rm);
+	} else if (rm.reg != to || size == 4) {
+		emit_load(&g->e, size, to, rm_reg(rm.reg));
+	}
+}
+
 void generate_offset_of(struct generate *g, unsigned k, unsigned to, unsigned size)
 {
 	const struct insn *i = &g->r->insn[k];
-	struct rm rm;
 
-	if (!has_registers(i)) {
+	if (has_registers(i)) {
+		add_registers(g, i, (int32_t)i->disp, to, size);
+	} else {
 		emit_const(&g->e, to, fixed_address(g, k, size));
-		return;
 	}
-	rm = registers_of(g, i, (int32_t)i->disp);
-	if (i->index == REG_NONE && !i->disp) {
-		if (rm.reg != to || size == 4) {
-			emit_load(&g->e, size, to, rm_reg(rm.reg));
-		}
-		return;
-	}
-	emit_lea(&g->e, size, to, rm);
 }
 
 /* -- the check of the linear address in RAX; afterwards RAX is the host's -- */
@@ -222,8 +227,7 @@ struct rm generate_operand(struct generate *g, unsigned k, unsigned size, bool w
 	}
 	generate_spoil_flags(g);
 	if (is_grouped(a)) {
-		emit_lea(&g->e, address_size, RAX,
-			 registers_of(g, i, (int32_t)i->disp - (a->at - a->group->lo)));
+		add_registers(g, i, (int32_t)i->disp - (a->at - a->group->lo), RAX, address_size);
 		return with_flags(g, k, lead(g, k, a, size, write));
 	}
 	if (!has_registers(i) && (i->seg < SEG_FS || !g->long_mode)) {

@@ -106,7 +106,24 @@ static int16_t successor(const struct region *copy, const struct unrolling *u, u
 	return (int16_t)(turn == u->turns ? to : (int)in_turn(copy, u, turn, (unsigned)to));
 }
 
-/* Appends the instructions of a member, and it. */
+/* The member whose instructions follow those of n, around from the last to the first. */
+static unsigned next_member(const struct region *r, const uint64_t members[2], unsigned n)
+{
+	unsigned best = n, least = REGION_INSNS;
+
+	for (unsigned m = 0; m < r->n_blocks; m++) {
+		unsigned ahead =
+			(r->block[m].first + REGION_INSNS - r->block[n].first) % REGION_INSNS;
+
+		if (loop_has(members, m) && m != n && ahead < least) {
+			best = m;
+			least = ahead;
+		}
+	}
+	return best;
+}
+
+/* Appends the instructions of a member, and it. It goes on with what comes before it alone. */
 static void add_member(struct region *copy, const struct unrolling *u, unsigned turn, unsigned n)
 {
 	const struct block *of = &copy->of->block[n];
@@ -128,7 +145,9 @@ static void add_member(struct region *copy, const struct unrolling *u, unsigned 
 			    .live = of->live,
 			    .continues = -1};
 	if (of->continues >= 0) {
-		b->continues = (int16_t)in_turn(copy, u, turn, (unsigned)of->continues);
+		unsigned from = in_turn(copy, u, turn, (unsigned)of->continues);
+
+		b->continues = (int16_t)(copy->block[from].n ? (int)from : -1);
 	}
 	copy->n_insns = (uint16_t)to;
 }
@@ -196,13 +215,12 @@ struct region *region_unroll(struct vcpu *v, struct region *r, unsigned head,
 	share_blocks(copy, r);
 	copy->n_insns = (uint16_t)n_insns;
 	for (unsigned turn = 0; turn < u->turns; turn++) {
-		for (unsigned n = 0; n < r->n_blocks; n++) {
-			unsigned member = (head + n) % r->n_blocks;
+		unsigned member = head;
 
-			if (loop_has(u->members, member)) {
-				add_member(copy, u, turn, member);
-			}
-		}
+		do {
+			add_member(copy, u, turn, member);
+			member = next_member(r, u->members, member);
+		} while (member != head);
 	}
 	for (unsigned turn = 1; turn < u->turns; turn++) {
 		copy->block[in_turn(copy, u, turn, head)].continues = leads_on(copy, u, turn);

@@ -61,8 +61,9 @@ struct block {
 	bool leaves;	     /* may go on outside of the region */
 	bool loops;	     /* led to from its page here or above: it looks for requests */
 	flag_set live;	     /* flags that must be the guest's when it is entered */
-	bool in_memory;	    /* nothing of the region leads here: at `body` vcpu.aflags holds them */
-	int16_t continues;  /* the one block that leads here, with its groups; -1: anyone may */
+	bool in_memory; /* nothing of the region leads here: at `body` vcpu.aflags holds them */
+	/* The one block that leads here, with its groups; it is emitted before. -1: anyone may. */
+	int16_t continues;
 	uint32_t body;	    /* offsets into code memory: else host EFLAGS hold the live flags */
 	uint32_t near, ext; /* ... vcpu.aflags holds them; ext checks the page first. 0: not made */
 	uint32_t links;	    /* exits of other regions that lead here: index + 1 of a list */
