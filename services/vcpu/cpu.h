@@ -139,6 +139,8 @@ enum {
 	CR4_OSXSAVE = 1 << 18,
 	CR4_SMEP = 1 << 20,
 	CR4_SMAP = 1 << 21,
+	CR4_PKE = 1 << 22,
+	CR4_PKS = 1 << 24,
 };
 
 enum {
@@ -242,8 +244,9 @@ struct mmu_set {
 	bool used;
 	uint16_t pcid;
 	uint32_t n;
-	uint64_t walk_gen; /* of its entries in mmu_cache.walk */
-	uint64_t left_at;  /* ascending: when it was last switched away from */
+	uint64_t walk_gen;	/* of its entries in mmu_cache.walk */
+	uint64_t left_at;	/* ascending: when it was last switched away from */
+	uint16_t reads, writes; /* protection keys with fills for either, maybe more: mmu/keys.c */
 	struct mmu_fill fill[MMU_FILLS];
 };
 
@@ -389,6 +392,7 @@ struct vcpu {
 	struct segment seg[N_SEG_ALL];
 	struct desc_table gdtr, idtr;
 	uint64_t cr0, cr2, cr3, cr4, cr8, efer, xcr0;
+	uint64_t pkru, pkrs; /* 32 bits: mmu/keys.c */
 	uint64_t dr[8];
 	uint64_t pdpte[4]; /* PAE paging: loaded by MOV CR3 and friends */
 

@@ -117,6 +117,20 @@ static void more_fills_than_a_set_holds_keep_the_latest(void **state)
 	assert_int_equal(n_translations, 1);
 }
 
+static void rights_are_taken_from_what_is_put_away(void **state)
+{
+	touch_two_spaces();
+	mmu_write8(v, 3 << 12, 1);
+	poke(&space_page(0, 3)[3], space_page(0, 3)[3] | 9ull << PTE_KEY_SHIFT);
+	mmu_flush_page(v, 3 << 12);
+	mmu_write8(v, 3 << 12, 1);
+	switch_space(1, true);
+	mmu_set_pkru(v, 2u << 18);
+	switch_space(0, true);
+	assert_true(has_tags(3, true, false) && has_tags(4, true, true));
+	assert_int_equal(error_of(3 << 12, true), PFERR_P | PFERR_W | PFERR_PK);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -127,6 +141,7 @@ int main(void)
 		cmocka_unit_test(flushes_of_all_pcids_reach_what_is_put_away),
 		cmocka_unit_test(protecting_a_page_drops_stores_put_away),
 		cmocka_unit_test(more_fills_than_a_set_holds_keep_the_latest),
+		cmocka_unit_test(rights_are_taken_from_what_is_put_away),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);

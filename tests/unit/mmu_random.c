@@ -2,7 +2,8 @@
 /*
  * Random page tables and accesses, the MMU against a reference walker written from SDM volume 3
  * 4.3 to 4.7 in another way: by names of fields, one level at a time, without any cache. Compared:
- * where the access went or which fault it raised, and every byte of memory (A and D bits).
+ * where the access went or which fault it raised, and every byte of memory (A and D bits). Rights
+ * of protection keys change meanwhile.
  */
 #include "mmu_rig.h"
 
@@ -30,6 +31,18 @@ static void ref_or(uint64_t gpa, uint8_t bits)
 	if (gpa < RAM_SIZE) {
 		board.copy[gpa] |= bits;
 	}
+}
+
+/* Whether key `key` of a user page, or of another, is in the way. */
+static bool ref_key_refuses(unsigned key, bool us, bool user, bool write)
+{
+	uint64_t reg = us ? v->pkru : v->pkrs;
+	bool ad = reg >> (key * 2) & 1, wd = reg >> (key * 2 + 1) & 1;
+
+	if (!(v->cr4 & (us ? CR4_PKE : CR4_PKS))) {
+		return false;
+	}
+	return ad || (wd && write && (user || v->cr0 & CR0_WP));
 }
 
 static struct ref ref_walk(uint64_t lin, enum mmu_access acc, bool user, bool ac)
@@ -97,6 +110,10 @@ static struct ref ref_walk(uint64_t lin, enum mmu_access acc, bool user, bool ac
 		base = e & 0x000ffffffffff000;
 	}
 	r.error |= 1;
+	if (lng && acc != MMU_X && ref_key_refuses(e >> 59 & 15, us, user, acc == MMU_W)) {
+		r.error |= 32;
+		return r;
+	}
 	if (user) {
 		if (!us || (acc == MMU_W && !wr) || (acc == MMU_X && xd)) {
 			return r;
@@ -125,6 +142,17 @@ static struct ref ref_walk(uint64_t lin, enum mmu_access acc, bool user, bool ac
 
 /* -- Random machines -- */
 
+/* Rights are taken and given, mostly few at a time. */
+static void random_rights(void)
+{
+	uint32_t pkru = (uint32_t)v->pkru, pkrs = (uint32_t)v->pkrs, bits = (uint32_t)rng();
+
+	bits = chance(20) ? bits : 1u << bits % 32;
+	pkru = chance(20) ? 0 : pkru ^ bits;
+	pkrs = chance(20) ? 0 : pkrs ^ (bits >> 7 | bits << 25);
+	chance(60) ? mmu_set_pkru(v, pkru) : mmu_set_pkrs(v, pkrs);
+}
+
 static uint64_t random_entry(bool pae)
 {
 	uint64_t e = (rng() % TABLES) << 12; /* mostly tables, so that walks go deep */
@@ -144,6 +172,7 @@ static uint64_t random_entry(bool pae)
 	if (pae) {
 		e |= chance(10) ? 1ull << 63 : 0;
 		e |= chance(3) ? 1ull << (12 + rng() % 51) : 0;
+		e |= random_key();
 	}
 	return e;
 }
@@ -169,7 +198,8 @@ static void random_mode(void)
 
 	v->cr0 = CR0_PE | CR0_PG | (chance(50) ? CR0_WP : 0);
 	v->cr4 = (chance(50) ? CR4_SMEP : 0) | (chance(50) ? CR4_SMAP : 0) |
-		 (chance(50) ? CR4_PGE : 0);
+		 (chance(50) ? CR4_PGE : 0) | (chance(50) ? CR4_PKE : 0) |
+		 (chance(50) ? CR4_PKS : 0);
 	v->efer = chance(60) ? EFER_NXE : 0;
 	v->mode = MODE_PROT | MODE_32;
 	v->cr3 = (rng() % TABLES) << 12;
@@ -276,6 +306,9 @@ static void random_accesses_match_the_reference(void **state)
 			if (chance(10)) {
 				random_privilege();
 			}
+			if (chance(10)) {
+				random_rights();
+			}
 			if (chance(2)) {
 				mutate();
 			}
@@ -369,6 +402,8 @@ static void random_pcids_match_the_reference(void **state)
 				random_privilege();
 			} else if (what < 25) {
 				mutate_space(stale);
+			} else if (what < 30) {
+				random_rights();
 			} else {
 				check_access(space_lin(), 1u << rng() % 3, chance(50) ? 8 : 1);
 			}

@@ -105,6 +105,29 @@ void raise_page_fault(struct vcpu *cpu, uint64_t lin, uint32_t error_code)
 
 /* -- Tables -- */
 
+bool has_tags(uint64_t page, bool r, bool w)
+{
+	const struct tlb_entry *e = &v->tlb->e[page];
+
+	return (e->r == page << 12) == r && (e->w == page << 12) == w;
+}
+
+uint32_t error_of(uint64_t lin, bool write)
+{
+	raised_error = 0;
+	if (setjmp(v->unwind) == 0) {
+		write ? mmu_write8(v, lin, 1) : (void)mmu_read8(v, lin);
+	}
+	return raised_error;
+}
+
+uint64_t random_key(void)
+{
+	static const uint64_t keys[] = {0, 1, 6, 15};
+
+	return v->efer & EFER_LMA ? keys[rng() % 4] << 59 : 0;
+}
+
 uint64_t *small_tables(void)
 {
 	uint64_t *pte = (uint64_t *)(board.ram + 0x4000);
@@ -125,6 +148,7 @@ uint64_t *small_tables(void)
 	v->cpl = 0;
 	v->rflags = FL_1;
 	v->dr[7] = 0;
+	v->pkru = v->pkrs = 0;
 	last_page_is_code = true;
 	mmu_flush_all(v);
 	mmu_update_context(v);
@@ -154,12 +178,12 @@ uint64_t random_leaf(void)
 	uint64_t e = (FIRST_DATA + rng() % (RAM_PAGES - 1 - FIRST_DATA)) << 12;
 
 	return e | (chance(90) ? 1 : 0) | (chance(70) ? 2 : 0) | (chance(80) ? 4 : 0) |
-	       (rng() & 0x60) | (chance(20) ? PTE_NX : 0);
+	       (rng() & 0x60) | (chance(20) ? PTE_NX : 0) | random_key();
 }
 
 uint64_t random_large(void)
 {
-	return 0x81 | (rng() & 0x64) | (chance(20) ? PTE_NX : 0);
+	return 0x81 | (rng() & 0x64) | (chance(20) ? PTE_NX : 0) | random_key();
 }
 
 void make_spaces(void)
@@ -188,7 +212,7 @@ void make_spaces(void)
 		global[i] = random_leaf() | PTE_G;
 	}
 	memcpy(board.copy, board.ram, RAM_SIZE);
-	v->cr4 |= CR4_PGE | CR4_PCIDE;
+	v->cr4 |= CR4_PGE | CR4_PCIDE | CR4_PKE | CR4_PKS;
 	v->cr3 = page_gpa(space_page(0, 0)) | 1;
 	current_space = 0;
 	mmu_flush_all(v);

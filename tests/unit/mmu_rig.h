@@ -44,6 +44,14 @@ uint64_t rng(void);
 /* True in `percent` of 100. */
 bool chance(unsigned percent);
 
+/* Is page `page` in the TLB for reads, for writes? */
+bool has_tags(uint64_t page, bool r, bool w);
+/* The error code of a read or write, or 0. */
+uint32_t error_of(uint64_t lin, bool write);
+
+/* The protection key of an entry: few, so that pages share them. */
+uint64_t random_key(void);
+
 /* Long mode: the first 8 pages of linear memory are pages 64 to 71, each of its own rights. */
 uint64_t *small_tables(void);
 

@@ -89,6 +89,7 @@ static void resolve(struct vcpu *v, const struct walk *w, struct tlb_page *p)
 	p->code = p->w != NULL && board_code_page(v->board, gpa);
 	p->global = w->global;
 	p->shift = w->shift;
+	p->key = w->key;
 }
 
 /* Which sides of the slot a walked page may fill for data accesses. */

@@ -128,6 +128,12 @@ void mmu_switch_pcid(struct vcpu *v, unsigned from, unsigned to, bool keep);
 /* INVPCID: drop what is cached for a PCID, or for one page of it, but global pages. */
 void mmu_flush_pcid(struct vcpu *v, unsigned current, unsigned pcid);
 void mmu_flush_pcid_page(struct vcpu *v, unsigned current, unsigned pcid, uint64_t lin);
+/*
+ * The registers of protection keys, for user and for supervisor pages: cached translations keep no
+ * right that the new value takes.
+ */
+void mmu_set_pkru(struct vcpu *v, uint32_t val);
+void mmu_set_pkrs(struct vcpu *v, uint32_t val);
 /* Drop write permission for a guest-physical page: it now holds decoded code. */
 void mmu_protect_code(struct vcpu *v, uint64_t gpa);
 /* Forgets what the translator put into mmu_tlb.x_id, for all PCIDs. */

@@ -40,7 +40,7 @@ static struct mmu_set *set_new(struct mmu_cache *m)
 		}
 	}
 	best->used = true;
-	best->n = 0;
+	set_empty(best);
 	best->walk_gen = new_gen(m);
 	return best;
 }
@@ -123,7 +123,7 @@ void mmu_switch_pcid(struct vcpu *v, unsigned from, unsigned to, bool keep)
 	if (!next) {
 		next = set_new(m);
 	} else if (!keep) {
-		next->n = 0;
+		set_empty(next);
 		next->walk_gen = new_gen(m);
 	}
 	set_enter(v, next);

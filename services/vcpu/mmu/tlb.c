@@ -20,7 +20,8 @@ void mmu_init(struct vcpu *v)
 		}
 	}
 	m->local = &m->pcid[0];
-	m->local->n = m->global.n = 0;
+	set_empty(m->local);
+	set_empty(&m->global);
 	mmu_flush_all(v);
 	v->tlb = &v->tlbs[MMU_SUPER];
 }
@@ -36,7 +37,7 @@ static void set_flush(struct vcpu *v, struct mmu_set *s)
 			slot_clear(&v->tlbs[fill_ctx(fill)], tlb_slot(fill));
 		}
 	}
-	s->n = 0;
+	set_empty(s);
 }
 
 /* What is kept for the other PCIDs. */
@@ -201,7 +202,8 @@ void tlb_fill(struct vcpu *v, enum mmu_ctx ctx, uint64_t lin, const struct tlb_p
 {
 	unsigned slot = tlb_slot(lin), id = slot_id(slot, ctx);
 	uint64_t tag = lin & ~0xfffull, page = (uint64_t)(uintptr_t)p->r;
-	uint64_t fill = tag | (unsigned)ctx << FILL_CTX_SHIFT | fill_of_shift(p->shift);
+	uint64_t fill = tag | (unsigned)ctx << FILL_CTX_SHIFT | fill_of_shift(p->shift) |
+			fill_of_key(p->key);
 	struct mmu_fill *f = fill_get(v, id, p->global);
 	struct mmu_cache *m = &v->mmu;
 	struct mmu_tlb *t = &v->tlbs[ctx];
@@ -228,6 +230,9 @@ void tlb_fill(struct vcpu *v, enum mmu_ctx ctx, uint64_t lin, const struct tlb_p
 	}
 	f->lin |= (p->tag_r ? FILL_R : 0) | (p->tag_w ? FILL_W : 0) | (p->tag_x ? FILL_X : 0) |
 		  (p->store_reported ? FILL_REPORTED : 0);
+	if (v->cr4 & (CR4_PKE | CR4_PKS)) {
+		keys_add(p->global ? &m->global : m->local, f->lin);
+	}
 	if (p->shift != 12) {
 		large_add(m, fill);
 	}

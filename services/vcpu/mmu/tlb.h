@@ -12,7 +12,9 @@ enum fill_bits {
 	FILL_W = 1 << 1,
 	FILL_X = 1 << 2,
 	FILL_TAGS = FILL_R | FILL_W | FILL_X,
-	FILL_SIZE = 3 << 5, /* page size: fill_shift() */
+	FILL_SIZE = 3 << 5,    /* page size: fill_shift() */
+	FILL_KEY_LOW = 3 << 3, /* protection key: fill_key() */
+	FILL_KEY_HIGH = 3 << 8,
 	/* Stores are permitted, but each is reported: with the r tag they need no walk. */
 	FILL_REPORTED = 1 << 7,
 	FILL_CTX_SHIFT = 10, /* beside the slot: see fill_id() */
@@ -28,6 +30,7 @@ struct tlb_page {
 	bool tag_r, tag_w, tag_x; /* which sides of the slot to fill */
 	bool store_reported;	  /* tag_w but for `code` or mmu_trace.hold */
 	unsigned shift;		  /* log2 of the whole page's size */
+	unsigned key;		  /* protection key */
 };
 
 void tlb_fill(struct vcpu *v, enum mmu_ctx ctx, uint64_t lin, const struct tlb_page *p);
@@ -46,6 +49,16 @@ static inline unsigned fill_shift(uint64_t fill)
 static inline unsigned fill_of_shift(unsigned shift)
 {
 	return (shift == 12 ? 0 : shift == 21 ? 1 : shift == 22 ? 2 : 3) * 32;
+}
+
+static inline unsigned fill_key(uint64_t fill)
+{
+	return (fill & FILL_KEY_LOW) >> 3 | (fill & FILL_KEY_HIGH) >> 6;
+}
+
+static inline unsigned fill_of_key(unsigned key)
+{
+	return (key & 3) << 3 | (key & 12) << 6;
 }
 
 /* Whether a fill is of the page that lin lies in. */
@@ -82,6 +95,24 @@ static inline struct mmu_fill *set_fill(struct mmu_set *s, const uint16_t *at, u
 	struct mmu_fill *f = &s->fill[at[id]];
 
 	return at[id] < s->n && fill_id(f->lin) == id ? f : NULL;
+}
+
+/* Two bits a key in PKRU and PKRS: access disabled, writes disabled. */
+enum { KEY_AD = 1, KEY_WD = 2 };
+
+/* Notes the key of a fill's data tags. */
+static inline void keys_add(struct mmu_set *s, uint64_t fill)
+{
+	uint16_t key = (uint16_t)(1u << fill_key(fill));
+
+	s->reads |= fill & FILL_R ? key : 0;
+	s->writes |= fill & (FILL_W | FILL_REPORTED) ? key : 0;
+}
+
+static inline void set_empty(struct mmu_set *s)
+{
+	s->n = 0;
+	s->reads = s->writes = 0;
 }
 
 /* The slot is no longer that fill's. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The page-table walk in 32-bit, PAE and 4-level paging. Intel SDM volume 3, 4.3 to 4.6.
- * Five-level paging and protection keys are not offered to guests.
+ * Five-level paging is not offered to guests.
  *
  * mmu_cache.walk is a paging-structure cache (4.10.3) by regions of a page table's reach: it holds
  * the host address of the page table, or a large page, with the rights that led there and the
@@ -15,7 +15,7 @@ enum { MAX_LEVELS = 4 };
 
 /*
  * Rights in the place they have in entries, NX inverted, so that what counts is the AND over the
- * levels. The others are of cached entries.
+ * levels. The others, and the key in its place, are of cached entries.
  */
 enum walk_rights {
 	RIGHT_LARGE = 1 << 0, /* base is a large page */
@@ -167,6 +167,7 @@ static void set_leaf(const struct vcpu *v, struct walk *w, const struct path *p,
 	set_rights(w, p->rights & (val ^ PTE_NX));
 	w->global = (val & PTE_G) && (v->cr4 & CR4_PGE);
 	w->dirty = (val & PTE_D) != 0;
+	w->key = val >> PTE_KEY_SHIFT & 15;
 }
 
 /* Follows the tables. Returns WALK_OK, or the P and RSVD bits of the error code. */
@@ -219,6 +220,18 @@ static void identity(uint64_t lin, struct walk *w)
 		.gpa = lin & UINT32_MAX, .shift = 12, .write = true, .user = true, .dirty = true};
 }
 
+/* Whether the protection key of a page allows reads or writes, SDM vol. 3 4.6.2. */
+static bool key_permits(const struct vcpu *v, const struct walk *w, bool write, bool user)
+{
+	uint64_t rights;
+
+	if (!(v->cr4 & (w->user ? CR4_PKE : CR4_PKS)) || !(v->efer & EFER_LMA)) {
+		return true;
+	}
+	rights = (w->user ? v->pkru : v->pkrs) >> 2 * w->key;
+	return !(rights & KEY_AD) && !((rights & KEY_WD) && write && (user || (v->cr0 & CR0_WP)));
+}
+
 bool mmu_walk_permits(const struct vcpu *v, const struct walk *w, enum mmu_access acc,
 		      enum mmu_ctx ctx)
 {
@@ -236,7 +249,19 @@ bool mmu_walk_permits(const struct vcpu *v, const struct walk *w, enum mmu_acces
 	if (ctx == MMU_SUPER && w->user && (v->cr4 & CR4_SMAP)) {
 		return false;
 	}
-	return !(acc & MMU_W) || w->write || (!user && !(v->cr0 & CR0_WP));
+	if ((acc & MMU_W) && !w->write && (user || (v->cr0 & CR0_WP))) {
+		return false;
+	}
+	return key_permits(v, w, acc & MMU_W, user);
+}
+
+/* PK is set where the key refuses, whatever else does. SDM vol. 3 4.7. */
+static int rights_code(const struct vcpu *v, const struct walk *w, enum mmu_access acc,
+		       enum mmu_ctx ctx)
+{
+	bool refused = !(acc & MMU_X) && !key_permits(v, w, acc & MMU_W, ctx >= MMU_USER);
+
+	return refused ? PFERR_P | PFERR_PK : PFERR_P;
 }
 
 static int fault_code(const struct vcpu *v, int code, enum mmu_access acc, enum mmu_ctx ctx)
@@ -290,6 +315,7 @@ static bool walk_large(const struct mmu_walk_entry *c, unsigned shift, uint64_t 
 	w->gpa = c->base | (lin & ((1ull << shift) - 1));
 	w->global = c->rights & RIGHT_GLOBAL;
 	w->dirty = c->rights & RIGHT_DIRTY;
+	w->key = c->rights >> PTE_KEY_SHIFT & 15;
 	set_rights(w, c->rights);
 	return true;
 }
@@ -343,7 +369,7 @@ static void cache_walk(struct vcpu *v, uint64_t lin, const struct walk *w, const
 		c->base = w->gpa & ~mask;
 		c->rights = (p->rights & (leaf->val ^ PTE_NX) & RIGHT_AND) | RIGHT_LARGE |
 			    (w->dirty ? RIGHT_DIRTY : 0) | (w->global ? RIGHT_GLOBAL : 0) |
-			    (uint64_t)w->shift << 32;
+			    (leaf->val & PTE_KEY) | (uint64_t)w->shift << 32;
 		c->gen = w->global ? v->mmu.walk_gen_global : v->mmu.local->walk_gen;
 	}
 	c->region = region;
@@ -368,7 +394,7 @@ int mmu_walk(struct vcpu *v, uint64_t lin, enum mmu_access acc, enum mmu_ctx ctx
 			return fault_code(v, code, acc, ctx);
 		}
 		if (!mmu_walk_permits(v, w, acc, ctx)) {
-			return fault_code(v, PFERR_P, acc, ctx);
+			return fault_code(v, rights_code(v, w, acc, ctx), acc, ctx);
 		}
 	} while (!set_accessed(&p, acc & MMU_W));
 	w->dirty |= (acc & MMU_W) != 0;

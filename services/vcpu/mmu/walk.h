@@ -16,7 +16,7 @@ enum { MMU_PHYS_BITS = 40 }; /* as CPUID 0x80000008 reports */
 #define MMU_PHYS_MASK ((1ull << MMU_PHYS_BITS) - 1)
 
 /* Page-fault error code, SDM vol. 3 4.7. */
-enum { PFERR_P = 1, PFERR_W = 2, PFERR_U = 4, PFERR_RSVD = 8, PFERR_I = 16 };
+enum { PFERR_P = 1, PFERR_W = 2, PFERR_U = 4, PFERR_RSVD = 8, PFERR_I = 16, PFERR_PK = 32 };
 
 /* Bits of a paging-structure entry. */
 enum {
@@ -28,14 +28,17 @@ enum {
 	PTE_PS = 1 << 7,
 	PTE_G = 1 << 8,
 };
-#define PTE_NX	 (1ull << 63)
-#define PTE_ADDR 0x000ffffffffff000ull
+#define PTE_NX	      (1ull << 63)
+#define PTE_KEY	      (15ull << PTE_KEY_SHIFT) /* protection key, of the leaf */
+#define PTE_KEY_SHIFT 59
+#define PTE_ADDR      0x000ffffffffff000ull
 
 struct walk {
 	uint64_t gpa;	  /* of the byte; A20 not applied */
 	unsigned shift;	  /* log2 of the page's size: 12, 21, 22, 30; 12 without paging */
 	bool write, user; /* the AND of R/W and U/S over all levels */
 	bool nx, global, dirty;
+	uint8_t key; /* protection key; 0 but in 4-level paging */
 };
 
 enum { WALK_OK = -1 };
@@ -50,7 +53,7 @@ int mmu_walk(struct vcpu *v, uint64_t lin, enum mmu_access acc, enum mmu_ctx ctx
 /* The same without rights and without touching A and D. False: not mapped. */
 bool mmu_walk_look(struct vcpu *v, uint64_t lin, struct walk *w);
 
-/* Whether the rights of a page allow an access in a context, SDM vol. 3 4.6.1. */
+/* Whether the rights of a page allow an access in a context, SDM vol. 3 4.6. */
 bool mmu_walk_permits(const struct vcpu *v, const struct walk *w, enum mmu_access acc,
 		      enum mmu_ctx ctx);
 
