@@ -257,6 +257,18 @@ static void io_bitmap_decides_above_iopl(void **state)
 	}
 }
 
+static void pcommit_is_a_fence_of_one_form(void **state)
+{
+	for (unsigned cpl = 0; cpl < 4; cpl += 3) {
+		enter_protected(cpl);
+		expect(RIG_CODE_RUN(&rig, 0x66, 0x0f, 0xae, 0xf8), -1);
+		enter_long(cpl);
+		expect(RIG_CODE_RUN(&rig, 0x66, 0x0f, 0xae, 0xf8), -1);
+		enter_long(cpl);
+		expect(RIG_CODE_RUN(&rig, 0x66, 0x0f, 0xae, 0xf9), VEC_UD);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -268,6 +280,7 @@ int main(void)
 		cmocka_unit_test(privileged_instructions_raise_gp_outside_ring_0),
 		cmocka_unit_test(umip_closes_the_store_instructions),
 		cmocka_unit_test(tables_load_and_store_in_their_forms),
+		cmocka_unit_test(pcommit_is_a_fence_of_one_form),
 		cmocka_unit_test(pvi_turns_cli_and_sti_to_vif),
 		cmocka_unit_test(popf_changes_if_and_iopl_by_privilege),
 		cmocka_unit_test(io_bitmap_decides_above_iopl),

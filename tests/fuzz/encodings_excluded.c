@@ -83,6 +83,9 @@ const char *fz_excluded(const struct insn *i, uint32_t mode)
 	if (mode == 64 && i->map == MAP_1 && i->opcode == 0x63 && i->flags & INSN_OPSIZE) {
 		return "MOVSXD with 66: vendors differ in how much they read";
 	}
+	if (i->map == MAP_0F && i->opcode == 0xae && i->modrm == 0xf8 && i->flags & INSN_OPSIZE) {
+		return "PCOMMIT: few processors have it";
+	}
 	if (i->flags & INSN_LOCK && i->map == MAP_0F && i->opcode == 0x00) {
 		return "LOCK VERR, VERW: AMD's processors read the operand before #UD";
 	}

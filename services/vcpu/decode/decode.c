@@ -185,6 +185,9 @@ INLINE unsigned odd_forms(const struct cursor *c, unsigned row_flags, unsigned f
 		return group_7_reg[c->modrm & 0x3f];
 	case 0x78: return reg ? forms & ~P66 : forms; /* EXTRQ by immediates */
 	default: /* 0F AE; RDFSBASE and the like are of 64-bit mode */
+		if (c->modrm > 0xf8) {
+			return forms & ~P66; /* PCOMMIT is F8 alone */
+		}
 		return c->mod == 3 && (forms & PF3) && c->mode != MODE_64 ? 0 : forms;
 	}
 }

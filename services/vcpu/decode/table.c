@@ -149,9 +149,9 @@ const struct group_row group_table[N_GROUP] = {
 	[GROUP_12] = {{0}, {0, 0, NP | P66, 0, NP | P66, 0, NP | P66, 0}},
 	[GROUP_14] = {{0}, {0, 0, NP | P66, P66, 0, 0, NP | P66, P66}},
 	/* FXSAVE, FXRSTOR, LDMXCSR, STMXCSR, XSAVE, XRSTOR, XSAVEOPT/CLWB, CLFLUSH(OPT);
-	 * RDFSBASE, RDGSBASE, WRFSBASE, WRGSBASE, fences */
+	 * RDFSBASE, RDGSBASE, WRFSBASE, WRGSBASE, fences, PCOMMIT */
 	[GROUP_15] = {{NP, NP, NP, NP, NP, NP, NP | P66, NP | P66},
-		      {PF3, PF3, PF3, PF3, 0, NP, NP, NP}},
+		      {PF3, PF3, PF3, PF3, 0, NP, NP, NP | P66}},
 	[GROUP_SREG_TO] = {{ANY, 0, ANY, ANY, ANY, ANY}, {ANY, 0, ANY, ANY, ANY, ANY}},
 	[GROUP_SREG_FROM] = {{ANY, ANY, ANY, ANY, ANY, ANY}, {ANY, ANY, ANY, ANY, ANY, ANY}},
 	[GROUP_CR] = {{ANY, 0, ANY, ANY, ANY}, {ANY, 0, ANY, ANY, ANY}},

@@ -56,7 +56,7 @@ enum {
 		   BIT(19) /* ADX */ | BIT(29) /* SHA */,
 	L7B_OWN = BIT(0) /* FSGSBASE */ | BIT(1) /* TSC_ADJUST */ | BIT(7) /* SMEP */ |
 		  BIT(9) /* ERMS */ | BIT(10) /* INVPCID */ | BIT(20) /* SMAP */ |
-		  BIT(23) /* CLFLUSHOPT */ | BIT(24) /* CLWB */,
+		  BIT(22) /* PCOMMIT */ | BIT(23) /* CLFLUSHOPT */ | BIT(24) /* CLWB */,
 	L7B_AVX = BIT(5),  /* AVX2 */
 	L7C_HOST = BIT(8), /* GFNI */
 	L7C_AVX = BIT(9) /* VAES */ | BIT(10) /* VPCLMULQDQ */,

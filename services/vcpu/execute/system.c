@@ -116,6 +116,7 @@ static const struct insn *lfence(struct vcpu *v, const struct insn *i)
 	NEXT(v, i);
 }
 
+/* MFENCE, SFENCE; PCOMMIT, which has nothing more to wait for. */
 static const struct insn *fence(struct vcpu *v, const struct insn *i)
 {
 	atomic_thread_fence(memory_order_seq_cst);
@@ -135,7 +136,7 @@ static insn_fn *group_0fae(const struct insn *i)
 		return NULL;
 	}
 	if (i->mod == 3) {
-		if (i->flags & INSN_OPSIZE || reg < 5) {
+		if (reg < 5 || (i->flags & INSN_OPSIZE && reg != 7)) {
 			return NULL;
 		}
 		return reg == 5 ? lfence : fence;
