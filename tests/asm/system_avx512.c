@@ -245,12 +245,12 @@ static void cpuid_and_xcr0_offer_all_or_nothing(void **state)
 		cpuid_query(v, 7, 1, one);
 		assert_true(has || !(one[0] & 1 << 5));
 		cpuid_query(v, 0xd, 0, xsave);
-		assert_int_equal(xsave[0], has ? 0xe7 : 7);
-		assert_int_equal(xsave[2], has ? AREA_LEN : 832);
+		assert_int_equal(xsave[0], has ? 0x2e7 : 0x207);
+		assert_int_equal(xsave[2], AREA_LEN + 8); /* PKRU is the last */
 		cpuid_query(v, 0xd, 6, xsave);
 		assert_int_equal(xsave[0], has ? 512 : 0);
 		assert_int_equal(xsave[1], has ? OFF_ZMM_HI256 : 0);
-		assert_int_equal(cpuid_xcr0(), has ? 0xe7 : 7);
+		assert_int_equal(cpuid_xcr0(), has ? 0x2e7 : 0x207);
 		assert_true(offered || !has);
 	}
 }

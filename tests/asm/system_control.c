@@ -35,6 +35,8 @@ static void control_register_writes_are_checked(void **state)
 		{false, 4, 1 << 12, false},   /* LA57 */
 		{false, 4, CR4_PCIDE, false}, /* not in long mode */
 		{false, 4, CR4_SMEP | CR4_SMAP | CR4_UMIP | CR4_FSGSBASE, true},
+		{false, 4, CR4_PKE | CR4_PKS, true},
+		{false, 4, 1 << 23, false},	   /* CET */
 		{true, 0, CR0_PE | CR0_ET, false}, /* PG cleared in 64-bit mode */
 		{true, 0, 1ull << 32 | CR0_PG | CR0_PE, false},
 		{true, 4, 0, false}, /* PAE cleared in long mode */

@@ -140,6 +140,8 @@ bool fz_generate(struct fz_case *c, uint64_t seed, uint64_t id, uint32_t mode,
 		 const struct fz_filter *filter);
 /* Decodes the case's instruction for the reports: group key and fields. False: there is none. */
 bool fz_decode(const struct fz_case *c, uint32_t mode, struct insn *i);
+/* The state components that the guest has and the host lays out alike: AMD's put PKRU elsewhere. */
+uint64_t fz_components(void);
 /* The data pages' content before the case's patch. */
 void fz_pristine(uint8_t *data);
 

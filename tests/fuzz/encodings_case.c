@@ -11,6 +11,7 @@
 #include "decode/evex.h"
 #include "decode/vex.h"
 #include "execute/cpuid.h"
+#include "execute/xstate.h"
 
 struct maker {
 	struct fz_case *c;
@@ -253,10 +254,15 @@ static void plant_frame(struct maker *m, uint8_t *p, bool far, bool flags)
 	}
 }
 
-/* Sets of the state components that both sides have. */
+uint64_t fz_components(void)
+{
+	return cpuid_xcr0() & ~(uint64_t)XCR0_PKRU;
+}
+
+/* Sets of them. */
 static uint32_t n_components(void)
 {
-	return (uint32_t)cpuid_xcr0() + 1;
+	return (uint32_t)fz_components() + 1;
 }
 
 /* A state component that neither side has (the host has more than the guest). */

@@ -155,7 +155,7 @@ static void set_long_mode(struct vcpu *v, uint32_t mode)
 		 CR4_UMIP | CR4_DE;
 	v->cr3 = PA_TABLES;
 	v->efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
-	v->xcr0 = cpuid_xcr0();
+	v->xcr0 = fz_components();
 	v->gdtr = (struct desc_table){SYSTEM + SYS_GDT, 127};
 	v->idtr = (struct desc_table){SYSTEM + SYS_IDT, 4095};
 	v->cpl = 3;

@@ -169,6 +169,7 @@ const uint8_t group_7_reg[64] = {
 	[0x10 ... 0x11] = NP, /* XGETBV, XSETBV */
 	[0x18 ... 0x1f] = ANY, /* VMRUN .. INVLPGA; VMMCALL is D9 */
 	[0x20 ... 0x27] = ANY, /* SMSW */
+	[0x2e ... 0x2f] = NP, /* RDPKRU, WRPKRU */
 	[0x30 ... 0x37] = ANY, /* LMSW */
 	[0x38 ... 0x39] = ANY, [0x3a ... 0x3b] = NP, /* SWAPGS, RDTSCP, MONITORX, MWAITX */
 	[0x3c] = NP | P66, [0x3d] = NP, /* CLZERO, RDPRU */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Control and debug registers: MOV CR, MOV DR, LMSW, SMSW, CLTS, XGETBV, XSETBV, INVLPG, INVPCID.
- * Intel SDM volume 3, 2.5, 4.10 and 17.2; volume 2 for each.
+ * Control and debug registers: MOV CR, MOV DR, LMSW, SMSW, CLTS, XGETBV, XSETBV, RDPKRU, WRPKRU,
+ * INVLPG, INVPCID. Intel SDM volume 3, 2.5, 4.6.2, 4.10 and 17.2; volume 2 for each.
  */
 #include "execute/cpuid.h"
 #include "execute/debug.h"
@@ -22,7 +22,7 @@ static uint64_t cr4_valid(void)
 {
 	uint64_t m = CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE |
 		     CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_UMIP | CR4_FSGSBASE | CR4_PCIDE |
-		     CR4_SMEP | CR4_SMAP;
+		     CR4_SMEP | CR4_SMAP | CR4_PKE | CR4_PKS;
 
 	return cpuid_has(FEAT_XSAVE) ? m | CR4_OSXSAVE : m;
 }
@@ -86,7 +86,8 @@ bool control_set_cr3(struct vcpu *v, uint64_t val)
 
 bool control_set_cr4(struct vcpu *v, uint64_t val)
 {
-	const uint64_t paging = CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP | CR4_SMAP;
+	const uint64_t paging =
+		CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_PKE | CR4_PKS;
 	uint64_t changed = v->cr4 ^ val;
 
 	if (val & ~cr4_valid()) {
@@ -347,6 +348,36 @@ static const struct insn *xsetbv(struct vcpu *v, const struct insn *i)
 	END_AFTER(v, i);
 }
 
+/* What RDPKRU and WRPKRU refuse alike. */
+static void check_pkru(struct vcpu *v, const struct insn *i)
+{
+	v->insn = i;
+	if (!(v->cr4 & CR4_PKE)) {
+		raise_exception(v, VEC_UD);
+	}
+	if ((uint32_t)v->gpr[RCX] != 0) {
+		raise_error(v, VEC_GP, 0);
+	}
+}
+
+static const struct insn *rdpkru(struct vcpu *v, const struct insn *i)
+{
+	check_pkru(v, i);
+	v->gpr[RAX] = v->pkru;
+	v->gpr[RDX] = 0;
+	NEXT(v, i);
+}
+
+static const struct insn *wrpkru(struct vcpu *v, const struct insn *i)
+{
+	check_pkru(v, i);
+	if ((uint32_t)v->gpr[RDX] != 0) {
+		raise_error(v, VEC_GP, 0);
+	}
+	mmu_set_pkru(v, (uint32_t)v->gpr[RAX]);
+	NEXT(v, i);
+}
+
 static insn_fn *group_0f01(const struct insn *i)
 {
 	switch (i->reg & 7) {
@@ -354,10 +385,15 @@ static insn_fn *group_0f01(const struct insn *i)
 	case 6: return lmsw;
 	case 7: return i->mod != 3 ? invlpg : NULL;
 	}
-	if (i->mod == 3 && i->modrm == 0xd0) {
-		return xgetbv;
+	if (i->mod == 3) {
+		switch (i->modrm) {
+		case 0xd0: return xgetbv;
+		case 0xd1: return xsetbv;
+		case 0xee: return rdpkru;
+		case 0xef: return wrpkru;
+		}
 	}
-	return i->mod == 3 && i->modrm == 0xd1 ? xsetbv : NULL;
+	return NULL;
 }
 
 static insn_fn *handler(const struct insn *i)
@@ -387,7 +423,8 @@ bool system_bind_control(struct insn *i)
 		return false;
 	}
 	i->fn = fn;
-	if (fn != mov_from_cr && fn != mov_from_dr && fn != smsw && fn != xgetbv) {
+	if (fn != mov_from_cr && fn != mov_from_dr && fn != smsw && fn != xgetbv && fn != rdpkru &&
+	    fn != wrpkru) {
 		i->flags |= INSN_END;
 	}
 	return true;

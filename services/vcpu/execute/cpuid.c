@@ -66,11 +66,13 @@ enum {
 	L7C_AVX512 = BIT(1) /* VBMI */ | BIT(6) /* VBMI2 */ | BIT(11) /* VNNI */ |
 		     BIT(12) /* BITALG */ | BIT(14) /* VPOPCNTDQ */,
 	L71A_AVX512 = BIT(5), /* BF16 */
-	L7C_OWN = BIT(2) /* UMIP */ | BIT(22) /* RDPID */,
+	L7C_OWN = BIT(2) /* UMIP */ | BIT(3) /* PKU */ | BIT(22) /* RDPID */,
+	L7C_OSPKE = BIT(4),
 	L7D_OWN = BIT(4), /* FSRM */
 	L7D_INTEL =
 		BIT(26) /* IBRS, IBPB */ | BIT(27) /* STIBP */ | BIT(29) /* ARCH_CAPABILITIES */,
 };
+#define L7C_PKS	     (1u << 31)
 #define L7D_SSBD     (1u << 31)
 #define L7B_AVX512VL (1u << 31)
 
@@ -256,7 +258,7 @@ bool cpuid_has(enum cpuid_feature f)
 
 uint64_t cpuid_xcr0(void)
 {
-	return XCR0_X87 | XCR0_SSE | (cpuid_has(FEAT_AVX) ? XCR0_AVX : 0) |
+	return XCR0_X87 | XCR0_SSE | XCR0_PKRU | (cpuid_has(FEAT_AVX) ? XCR0_AVX : 0) |
 	       (cpuid_has(FEAT_AVX512) ? XCR0_ZMM : 0);
 }
 
@@ -302,7 +304,7 @@ static void leaf_cache(struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t
 	}
 }
 
-static void leaf_7(uint32_t subleaf, uint32_t out[4])
+static void leaf_7(const struct vcpu *v, uint32_t subleaf, uint32_t out[4])
 {
 	bool avx = cpuid_has(FEAT_AVX), avx512 = cpuid_has(FEAT_AVX512);
 	uint32_t h[4];
@@ -319,8 +321,8 @@ static void leaf_7(uint32_t subleaf, uint32_t out[4])
 	out[EBX] = (h[EBX] &
 		    (L7B_HOST | (avx ? L7B_AVX : 0) | (avx512 ? L7B_AVX512 | L7B_AVX512VL : 0))) |
 		   L7B_OWN;
-	out[ECX] =
-		(h[ECX] & (L7C_HOST | (avx ? L7C_AVX : 0) | (avx512 ? L7C_AVX512 : 0))) | L7C_OWN;
+	out[ECX] = (h[ECX] & (L7C_HOST | (avx ? L7C_AVX : 0) | (avx512 ? L7C_AVX512 : 0))) |
+		   L7C_OWN | L7C_PKS | (v->cr4 & CR4_PKE ? L7C_OSPKE : 0);
 	out[EDX] = L7D_OWN | (cpuid_is_amd() ? 0 : L7D_INTEL | L7D_SSBD);
 }
 
@@ -394,7 +396,7 @@ static void leaf_basic(struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t
 	case 6:
 		out[EAX] = BIT(2); /* ARAT: the APIC timer runs in every idle state */
 		break;
-	case 7: leaf_7(subleaf, out); break;
+	case 7: leaf_7(v, subleaf, out); break;
 	case 0xb: leaf_topology(v, subleaf, out); break;
 	case 0xd: leaf_xsave(v, subleaf, out); break;
 	case 0x15:

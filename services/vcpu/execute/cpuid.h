@@ -75,7 +75,7 @@ static inline unsigned cpuid_slot(uint32_t leaf, uint32_t subleaf)
  * Nothing else that answers depend on changes after a vCPU's first instruction: one word, which is
  * compared, so that whoever changes state need not think of what was remembered.
  */
-enum { CPUID_STATE_CR4 = CR4_OSXSAVE, CPUID_STATE_APIC = 1 << 11 };
+enum { CPUID_STATE_CR4 = CR4_OSXSAVE | CR4_PKE, CPUID_STATE_APIC = 1 << 11 };
 #define CPUID_STATE_KNOWN (1u << 31)
 
 static inline uint32_t cpuid_state(const struct vcpu *v)

@@ -54,6 +54,7 @@ enum {
 	MSR_MTRR_DEF_TYPE = 0x2ff,
 	MSR_MC_FIRST = 0x400,
 	MSR_TSC_DEADLINE = 0x6e0,
+	MSR_PKRS,
 	MSR_X2APIC_FIRST = 0x800,
 	MSR_X2APIC_LAST = 0x8ff,
 	MSR_XSS = 0xda0,
@@ -377,6 +378,7 @@ bool msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 	case MSR_MCG_CAP: *val = N_MC_BANKS | MCG_CTL_P; return true;
 	case MSR_LAST_BRANCH_FIRST ... MSR_LAST_BRANCH_LAST: *val = 0; return true;
 	case MSR_XSS: *val = 0; return cpuid_has(FEAT_XSAVE);
+	case MSR_PKRS: *val = v->pkrs; return true;
 	}
 	p = plain(v, msr);
 	if (p != NULL) {
@@ -393,6 +395,15 @@ static void tsc_write(struct vcpu *v, uint64_t offset)
 	v->tsc_from_host += offset - v->tsc_offset;
 	v->tsc_offset = offset;
 	board_clock_changed(v);
+}
+
+static bool pkrs_write(struct vcpu *v, uint64_t val)
+{
+	if (val >> 32) {
+		return false;
+	}
+	mmu_set_pkrs(v, (uint32_t)val);
+	return true;
 }
 
 static bool plain_write(struct vcpu *v, uint32_t msr, uint64_t *p, uint64_t val)
@@ -426,6 +437,7 @@ bool msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
 	case MSR_PRED_CMD: return !(val & ~1ull); /* nothing is predicted */
 	case MSR_UCODE_WRITE:
 	case MSR_UCODE_REV: return true;
+	case MSR_PKRS: return pkrs_write(v, val);
 	case MSR_XSS: return !val && cpuid_has(FEAT_XSAVE); /* no component is the system's */
 	}
 	p = plain(v, msr);

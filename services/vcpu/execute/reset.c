@@ -42,6 +42,7 @@ static void reset_msrs(struct vcpu *v)
 	v->feature_control = 1; /* locked, VMX off */
 	v->hwcr = 1 << 24;	/* TscFreqSel */
 	v->xcr0 = 1;
+	v->pkru = v->pkrs = 0;
 }
 
 void system_reset(struct vcpu *v, bool init)

@@ -21,7 +21,7 @@ const uint32_t mobo_cpu_state_msrs[] = {
 	0x174, 0x175, 0x176, /* SYSENTER_CS, ESP, EIP */
 	0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084, /* STAR, LSTAR, CSTAR, SFMASK */
 	0xc0000102, 0xc0000103, /* KERNEL_GS_BASE, TSC_AUX */
-	0x277, 0x1a0, /* PAT, MISC_ENABLE */
+	0x277, 0x1a0, 0x6e1, /* PAT, MISC_ENABLE, PKRS */
 	0x48, 0x1d9, 0xc0010015, /* SPEC_CTRL, DEBUGCTL, HWCR */
 	0x17a, 0x17b, /* MCG_STATUS, MCG_CTL; the banks */
 	0x400, 0x401, 0x402, 0x403, 0x404, 0x405, 0x406, 0x407,
@@ -56,6 +56,7 @@ static uint64_t *msr_place(struct vcpu *v, uint32_t msr)
 	case 0x277: return &v->pat;
 	case 0x2ff: return &v->mtrr_def_type;
 	case 0x400 ... 0x40f: return &v->mc_bank[(msr - 0x400) / 4][msr % 4];
+	case 0x6e1: return &v->pkrs;
 	case 0x4b564d00: return &v->kvm_wall_clock;
 	case 0x4b564d01: return &v->kvm_system_time;
 	case 0xc0000081: return &v->star;
@@ -159,7 +160,8 @@ enum { XSTATE_BV = 512 };
 static void xsave_get(struct vcpu *v, struct kvm_xsave *x)
 {
 	/* x87, SSE and AVX are present. */
-	const uint64_t xstate_bv = 3 | XCR0_AVX | (v->zmm_used ? XCR0_ZMM : 0);
+	const uint64_t xstate_bv =
+		3 | XCR0_AVX | (v->zmm_used ? XCR0_ZMM : 0) | (v->pkru ? XCR0_PKRU : 0);
 
 	memset(x, 0, sizeof(*x));
 	memcpy(x->region, &v->fx, sizeof(v->fx));
@@ -191,6 +193,7 @@ static void xsave_set(struct vcpu *v, const struct kvm_xsave *x)
 		}
 	}
 	v->zmm_used = xstate_bv & XCR0_ZMM;
+	v->pkru = (uint32_t)v->pkru;
 }
 
 void state_get(struct vcpu *v, struct mobo_cpu_state *s)
@@ -297,6 +300,7 @@ int state_set(struct vcpu *v, const struct mobo_cpu_state *s)
 		       s->mp_state.mp_state == KVM_MP_STATE_INIT_RECEIVED;
 	v->shutdown = false;
 	v->delivering = -1;
+	v->pkrs = 0; /* states from before it have none */
 	for (unsigned n = 0; n < s->n_msrs; n++) {
 		uint64_t *place = msr_place(v, s->msrs[n].index);
 

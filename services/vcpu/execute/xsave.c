@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * XSAVE, XSAVEOPT, XSAVEC, XSAVES, XRSTOR, XRSTORS and XGETBV's view of what is in use, for x87,
- * SSE, AVX and AVX-512 state. Intel SDM volume 1 chapter 13. Not modelled: the modified
+ * SSE, AVX, AVX-512 and PKRU state. Intel SDM volume 1 chapter 13. Not modelled: the modified
  * optimisation, other components (XCR0 has none).
  */
 #include "execute/fpu_state.h"
@@ -38,6 +38,7 @@ void *fpu_component(struct vcpu *v, unsigned k)
 	case 5: return v->opmask;
 	case 6: return v->zmmh;
 	case 7: return v->zmm16;
+	case XSTATE_PKRU: return &v->pkru;
 	}
 	return NULL;
 }
@@ -82,6 +83,7 @@ uint64_t fpu_in_use(struct vcpu *v)
 		bv |= XCR0_SSE;
 	}
 	bv |= any_set(v->ymmh, sizeof(v->ymmh)) ? XCR0_AVX : 0;
+	bv |= v->pkru ? XCR0_PKRU : 0;
 	return v->zmm_used ? bv | fpu_zmm_in_use(v) : bv;
 }
 
@@ -249,7 +251,7 @@ static void check_area(struct vcpu *v, const struct xsave_area *a, uint64_t rfbm
 }
 
 /* The extended components one after the other, zeros for those that become initial. */
-enum { EXTENDED_LEN = 256 + 64 + 512 + 1024 };
+enum { EXTENDED_LEN = 256 + 64 + 512 + 1024 + 8 };
 
 static void read_extended(struct vcpu *v, const struct insn *i, uint64_t lin,
 			  const struct xsave_area *a, uint64_t rfbm, uint8_t *to)
@@ -272,10 +274,15 @@ static void read_extended(struct vcpu *v, const struct insn *i, uint64_t lin,
 
 static void set_extended(struct vcpu *v, uint64_t rfbm, const uint8_t *from)
 {
+	uint32_t pkru;
+
 	for (unsigned k = XSTATE_EXTENDED; k < N_XSTATE; k++) {
 		void *to = fpu_component(v, k);
 
-		if (rfbm >> k & 1 && to) {
+		if (rfbm >> k & 1 && k == XSTATE_PKRU) {
+			memcpy(&pkru, from, sizeof(pkru));
+			mmu_set_pkru(v, pkru);
+		} else if (rfbm >> k & 1 && to) {
 			memcpy(to, from, component_len(v, k));
 		}
 		from += xstate_component[k].len;

@@ -7,6 +7,7 @@ const struct xstate_component xstate_component[N_XSTATE] = {
 	[5] = {1088, 64},   /* opmask */
 	[6] = {1152, 512},  /* ZMM_Hi256 */
 	[7] = {1664, 1024}, /* Hi16_ZMM */
+	[XSTATE_PKRU] = {2688, 8},
 };
 
 unsigned xstate_offset(unsigned k, uint64_t components, bool compact)

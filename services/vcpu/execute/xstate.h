@@ -14,8 +14,9 @@ enum {
 	XCR0_SSE = 1 << 1,
 	XCR0_AVX = 1 << 2,
 	XCR0_OPMASK = 1 << 5,
-	XCR0_ZMM_HI256 = 1 << 6,				 /* upper halves of ZMM0..15 */
-	XCR0_HI16_ZMM = 1 << 7,					 /* ZMM16..31 */
+	XCR0_ZMM_HI256 = 1 << 6, /* upper halves of ZMM0..15 */
+	XCR0_HI16_ZMM = 1 << 7,	 /* ZMM16..31 */
+	XCR0_PKRU = 1 << 9,
 	XCR0_AVX_STATE = XCR0_SSE | XCR0_AVX,			 /* what AVX instructions want */
 	XCR0_ZMM = XCR0_OPMASK | XCR0_ZMM_HI256 | XCR0_HI16_ZMM, /* set together or not at all */
 	XCR0_ZMM_STATE = XCR0_AVX_STATE | XCR0_ZMM, /* what AVX-512 instructions want */
@@ -24,7 +25,8 @@ enum {
 enum {
 	XSTATE_LEN = 576,    /* legacy region and header: x87 and SSE */
 	XSTATE_EXTENDED = 2, /* the first component behind them */
-	N_XSTATE = 8,
+	XSTATE_PKRU = 9,
+	N_XSTATE = 10,
 };
 
 struct xstate_component {
