@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * System instructions that need no interpreter: on interrupts, flags, segment bases, control
- * registers' values, CPUID, time. Each is written for the state that code of its key runs in; where
- * something else must be asked that is seldom so, it goes to the interpreter from a stub. Code of
- * a region runs with no interrupt shadow, no single step, and at CPL 0 or 3. Intel SDM volume 2.
+ * registers' values, PKRU, CPUID, time. Each is written for the state that code of its key runs in;
+ * where something else must be asked that is seldom so, it goes to the interpreter from a stub.
+ * Code of a region runs with no interrupt shadow, no single step, and at CPL 0 or 3. Intel SDM
+ * volume 2.
  */
 #include "execute/cpuid.h"
 #include "exits/board.h"
@@ -23,7 +24,10 @@ static bool prefixed(const struct insn *i)
 
 static bool native_0f01(const struct insn *i, uint32_t key)
 {
-	return !(key & MODE_USER) && is_register(i) && i->modrm == 0xf8; /* SWAPGS */
+	if (!is_register(i)) {
+		return false;
+	}
+	return i->modrm == 0xee || (!(key & MODE_USER) && i->modrm == 0xf8); /* RDPKRU, SWAPGS */
 }
 
 /* Fences; RDFSBASE and kin. */
@@ -94,7 +98,7 @@ enum form_kind system_form(struct vcpu *v, const struct insn *i, uint32_t key)
 
 /* -- how -- */
 
-enum { CC_NZ = 5 };
+enum { CC_Z = 4, CC_NZ = 5 };
 
 /* TEST $imm, field */
 static void test_field(struct generate *g, struct rm field, uint32_t imm)
@@ -325,7 +329,7 @@ static void segment_base(struct generate *g, unsigned k)
 
 	generate_spoil_flags(g);
 	test_field(g, VCPU_FIELD(cr4), CR4_FSGSBASE);
-	generate_unlikely(g, k, 4);
+	generate_unlikely(g, k, CC_Z);
 	if ((i->reg & 7) < 2) {
 		emit_load(e, 8, RAX, base_field(seg));
 		put_result(g, i->rm, size);
@@ -342,6 +346,20 @@ static void segment_base(struct generate *g, unsigned k)
 		generate_unlikely(g, k, CC_NZ);
 	}
 	put_base(g, seg, RAX);
+}
+
+static void read_pkru(struct generate *g, unsigned k)
+{
+	unsigned rcx = register_host[RCX], rdx = register_host[RDX];
+	struct emit *e = &g->e;
+
+	generate_spoil_flags(g);
+	test_field(g, VCPU_FIELD(cr4), CR4_PKE);
+	generate_unlikely(g, k, CC_Z);
+	emit_alu(e, 0x85, 4, rcx, rm_reg(rcx)); /* test %ecx, %ecx */
+	generate_unlikely(g, k, CC_NZ);
+	emit_load(e, 4, register_host[RAX], VCPU_FIELD(pkru));
+	emit_alu(e, 0x33, 4, rdx, rm_reg(rdx)); /* xor %edx, %edx */
 }
 
 /* -- CPUID -- */
@@ -460,6 +478,7 @@ static void generate_0f(struct generate *g, unsigned k)
 		switch (i->modrm) {
 		case 0xca:
 		case 0xcb: set_flag(g, FL_AC, i->modrm & 1); break;
+		case 0xee: read_pkru(g, k); break;
 		case 0xf8: swapgs(g); break;
 		default: read_tsc(g, k); break;
 		}
