@@ -108,7 +108,8 @@ static void print_more_regs(const Mobo__V1__CpuRegs *r)
 {
 	const uint8_t *x = r->xsave.data;
 
-	printf("kernel_gs_base %016" PRIx64 "  xcr0 %" PRIx64 "\n", r->kernel_gs_base, r->xcr0);
+	printf("kernel_gs_base %016" PRIx64 "  xcr0 %" PRIx64 "  pkru %08x  pkrs %08x\n",
+	       r->kernel_gs_base, r->xcr0, r->pkru, r->pkrs);
 	for (size_t i = 0; i < r->n_dr; i++) {
 		printf("dr%zu %016" PRIx64 "%s", i < 4 ? i : i + 2, r->dr[i],
 		       i == 3 || i + 1 == r->n_dr ? "\n" : "  ");

@@ -10,6 +10,7 @@ struct cpu_look {
 	struct board *board;
 	struct mobo_cpu_state state;
 	uint64_t instructions, kernel_gs_base;
+	uint32_t pkrs;
 	const char *activity;
 };
 void cpu_look(struct vcpu *v, void *arg);

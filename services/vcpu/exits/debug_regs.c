@@ -8,7 +8,7 @@
 #include "mobo/v1/debug.pb-c.h"
 #include "mobo/v1/machine.pb-c.h"
 
-enum { XSAVE_HEADER = 512, MSR_KERNEL_GS_BASE = 0xc0000102 };
+enum { XSAVE_HEADER = 512, MSR_PKRS = 0x6e1, MSR_KERNEL_GS_BASE = 0xc0000102 };
 
 /* Bytes of an XSAVE area in the standard form: as far as its header says. */
 static unsigned area_len(const struct kvm_xsave *x)
@@ -19,6 +19,15 @@ static unsigned area_len(const struct kvm_xsave *x)
 	return xstate_len(components, false);
 }
 
+/* The area is zeros where its header has no component. */
+static uint32_t pkru_of(const struct kvm_xsave *x)
+{
+	uint32_t pkru;
+
+	memcpy(&pkru, (const uint8_t *)x->region + xstate_component[XSTATE_PKRU].off, sizeof(pkru));
+	return pkru;
+}
+
 void cpu_look(struct vcpu *v, void *arg)
 {
 	struct cpu_look *l = arg;
@@ -26,8 +35,9 @@ void cpu_look(struct vcpu *v, void *arg)
 	l->board->ops->get_state(v, &l->state);
 	l->instructions = v->n_insns;
 	for (unsigned i = 0; i < l->state.n_msrs; i++) {
-		if (l->state.msrs[i].index == MSR_KERNEL_GS_BASE) {
-			l->kernel_gs_base = l->state.msrs[i].data;
+		switch (l->state.msrs[i].index) {
+		case MSR_PKRS: l->pkrs = (uint32_t)l->state.msrs[i].data; break;
+		case MSR_KERNEL_GS_BASE: l->kernel_gs_base = l->state.msrs[i].data; break;
 		}
 	}
 	l->activity = v->shutdown	  ? "shutdown"
@@ -109,6 +119,8 @@ static void reply_regs(struct mobo_request *r, struct cpu_look *l)
 	reply.n_dr = MOBO_ARRAY_LEN(dr);
 	reply.xcr0 = l->state.xcrs.nr_xcrs ? l->state.xcrs.xcrs[0].value : 0;
 	reply.kernel_gs_base = l->kernel_gs_base;
+	reply.pkru = pkru_of(&l->state.xsave);
+	reply.pkrs = l->pkrs;
 	reply.xsave.data = (uint8_t *)l->state.xsave.region;
 	reply.xsave.len = area_len(&l->state.xsave);
 	mobo_reply(r, &reply.base);
