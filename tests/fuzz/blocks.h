@@ -78,6 +78,7 @@ struct bl_program {
 	uint64_t seed;
 	enum bl_kind kind;
 	bool smap;
+	bool keys;	/* data page k has key k % 4; rights change */
 	unsigned hot;	/* translator.hot */
 	uint64_t chaos; /* its seed, or 0 */
 	unsigned n, n_runs;

@@ -387,6 +387,10 @@ void bl_simple(struct bl_gen *g)
 		bl_kernel_system(g);
 		return;
 	}
+	if (g->p->keys && fz_chance(&g->r, 4)) {
+		bl_rights(g);
+		return;
+	}
 	while (at >= kinds[k].weight) {
 		at -= kinds[k++].weight;
 	}

@@ -74,5 +74,7 @@ void bl_vector(struct bl_gen *g);
 void bl_mmx(struct bl_gen *g);
 void bl_user_system(struct bl_gen *g);
 void bl_kernel_system(struct bl_gen *g);
+/* Takes a right of a key, or gives all. */
+void bl_rights(struct bl_gen *g);
 
 #endif

@@ -341,6 +341,7 @@ void bl_generate(struct bl_program *p, uint64_t seed, int kind)
 	g.is_64 = p->kind != BL_USER_32;
 	g.kernel = p->kind == BL_KERNEL_64;
 	p->smap = fz_chance(&g.r, 60);
+	p->keys = fz_chance(&g.r, 25);
 	p->hot = fz_chance(&g.r, 70) ? 0 : 1 + fz_below(&g.r, 4);
 	p->chaos = fz_chance(&g.r, 25) ? fz_next(&g.r) | 1 : 0;
 	g.percent_calls = fz_chance(&g.r, 70) ? 2 : 20;
@@ -410,8 +411,8 @@ void bl_print(FILE *f, const struct bl_program *p)
 	static const char *const kinds[] = {"user 64", "kernel 64", "user 32"};
 	static const char *const pages[] = {"rw", "ro", "absent", "other", "code"};
 
-	fprintf(f, "  %s, %u runs, hot %u, chaos %llx, smap %u, pages", kinds[p->kind], p->n_runs,
-		p->hot, (unsigned long long)p->chaos, p->smap);
+	fprintf(f, "  %s, %u runs, hot %u, chaos %llx, smap %u, keys %u, pages", kinds[p->kind],
+		p->n_runs, p->hot, (unsigned long long)p->chaos, p->smap, p->keys);
 	for (unsigned k = 0; k < BL_DATA_PAGES; k++) {
 		fprintf(f, " %s", pages[p->page[k]]);
 	}

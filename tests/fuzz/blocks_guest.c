@@ -59,6 +59,7 @@ enum {
 enum { PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_A = 0x20, PTE_D = 0x40 };
 #define PTE_NX	    (1ull << 63)
 #define PTE_ADDRESS 0x000ffffffffff000ull
+enum { PTE_KEY_SHIFT = 59 };
 
 static void put64(struct bl_guest *g, uint64_t gpa, uint64_t val)
 {
@@ -114,6 +115,7 @@ static void map_program(struct bl_guest *g, const struct bl_program *p)
 		case BL_PAGE_OTHER: flags ^= PTE_U; break;
 		case BL_PAGE_CODE: gpa = PA_CODE + (BL_CODE_PAGES - 1) * 4096; break;
 		}
+		flags |= p->keys ? (uint64_t)(k % 4) << PTE_KEY_SHIFT : 0;
 		map_page(g, BL_DATA + k * 4096, gpa, flags);
 	}
 }
@@ -268,7 +270,7 @@ void bl_guest_start(struct bl_guest *g, const struct bl_program *p, unsigned run
 	memcpy(v, g->start, sizeof(g->start));
 	memcpy(v->gpr, s->gpr, sizeof(s->gpr));
 	v->rip = p->start;
-	v->cr4 |= p->smap ? CR4_SMAP : 0;
+	v->cr4 |= (p->smap ? CR4_SMAP : 0) | (p->keys ? CR4_PKE | CR4_PKS : 0);
 	v->rflags = s->rflags & ~(uint32_t)FL_ARITH;
 	v->aflags = aflags_from_rflags(s->rflags);
 	set_segments(g, p->kind);

@@ -293,3 +293,21 @@ void bl_kernel_system(struct bl_gen *g)
 		bl_bytes(bl_add(g, some[k].name), some[k].n, some[k].bytes);
 	}
 }
+
+void bl_rights(struct bl_gen *g)
+{
+	bool pkrs = g->kernel && fz_chance(&g->r, 70);
+	struct bl_item *i;
+
+	if (g->reserved & (1 << RAX | 1 << RCX | 1 << RDX)) {
+		return;
+	}
+	i = bl_add(g, pkrs ? "wrmsr pkrs" : "wrpkru; rdpkru");
+	bl_put8(i, 0xb8);
+	bl_put32(i, fz_chance(&g->r, 40) ? 0 : 1u << (2 + fz_below(&g->r, 6)));
+	bl_put8(i, 0xb9);
+	bl_put32(i, pkrs ? 0x6e1 : 0);
+	bl_put8(i, 0xba);
+	bl_put32(i, 0);
+	bl_bytes(i, pkrs ? 2 : 6, pkrs ? "\x0f\x30" : "\x0f\x01\xef\x0f\x01\xee");
+}
