@@ -254,6 +254,9 @@ const uint8_t *runtime_event(struct vcpu *v, const struct site *site)
 	if (x->chaos) {
 		chaos_event(v);
 	}
+	if (x->verify) {
+		verify_event(v, site->kind);
+	}
 	if (site->kind == SITE_EXIT) {
 		return leave_by(v, site->region);
 	}

@@ -45,6 +45,7 @@ struct verify {
 	struct stores by_interpreter, by_block, *stores; /* stores: to note in, or NULL */
 	uint64_t end; /* linear address of the first instruction not to be run, or NEVER */
 	uint64_t count;
+	bool left; /* the block's last event was its end's */
 	/*
 	 * The block has nothing but instructions on general registers and memory: when none faults,
 	 * only what lies before vcpu.fx changes.
@@ -121,6 +122,12 @@ uint64_t verify_count(const struct vcpu *v)
 bool verify_ends(const struct vcpu *v, uint64_t lin)
 {
 	return v->translator->verify->end == lin;
+}
+
+void verify_event(struct vcpu *v, enum site_kind kind)
+{
+	v->translator->verify->left =
+		kind == SITE_EXIT || kind == SITE_INDIRECT || kind == SITE_RETURN;
 }
 
 /* Takes stores back, and keeps the list. */
@@ -306,6 +313,7 @@ static bool run_block(struct vcpu *v, const uint8_t *code, bool direct)
 	bool raised = true;
 
 	y->by_block.n = 0;
+	y->left = false;
 	if (direct) {
 		allow_stores(v, true);
 	}
@@ -499,10 +507,12 @@ static void report(struct vcpu *v, const struct region *r, unsigned done)
  */
 static bool ends_early(const struct vcpu *v, const struct region *r, unsigned done)
 {
-	const struct vcpu *after = (const struct vcpu *)v->translator->verify->after;
+	const struct verify *y = v->translator->verify;
+	const struct vcpu *after = (const struct vcpu *)y->after;
 
 	for (unsigned k = 0; k < done; k++) {
-		if (v->rip == (r->lin | r->at[k]) && v->rip != after->rip) {
+		/* One that leads to itself is at an end there, too. */
+		if (v->rip == (r->lin | r->at[k]) && (v->rip != after->rip || !y->left)) {
 			return true;
 		}
 	}

@@ -26,6 +26,8 @@ uint64_t verify_count(const struct vcpu *v);
 void verify_run(struct vcpu *v, const struct found *f);
 /* One instruction that no block begins with. */
 void verify_interpret(struct vcpu *v);
+/* The block's code calls for something. */
+void verify_event(struct vcpu *v, enum site_kind kind);
 /* Has the interpreter ended before the instruction at linear address lin? */
 bool verify_ends(const struct vcpu *v, uint64_t lin);
 /* Takes back what an indirect call has stored whose target is not canonical. */
