@@ -66,6 +66,6 @@ static uint64_t gzip(unsigned scale)
 
 const struct workload shell_workloads[] = {
 	{"shell", "system", shell},
-	{"gzip", "integer", gzip},
+	{"gzip", "system", gzip},
 	{0},
 };
