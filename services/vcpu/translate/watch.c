@@ -26,10 +26,10 @@ static void skip(struct translator *x, uint32_t code)
 	memcpy(x->code + code, nop, sizeof(nop));
 }
 
-/* How many passes it makes each time. One that has not ended yet will go on. */
+/* How many passes it makes each time. One that has not ended yet will go on, supposedly. */
 static unsigned passes_of(const struct block *b)
 {
-	unsigned ended = b->passes - b->rounds;
+	unsigned ended = b->passes > b->rounds ? b->passes - b->rounds : 0;
 
 	return ended ? b->rounds / ended + 1 : WATCHED_PASSES;
 }
