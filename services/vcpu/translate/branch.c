@@ -48,7 +48,7 @@ static bool leaves_moved(struct generate *g, struct leaving l, int how)
 
 static void to_block(struct generate *g, unsigned block, int how)
 {
-	if (g->r->loop && block == g->r->loop->head) {
+	if (g->r->loop && block == g->r->head) {
 		windows_back(g, how);
 	} else if (!g->r->loop || loop_has(g->r->loop->members, block) ||
 		   !leaves_moved(g, (struct leaving){.block = (int)block}, how)) {

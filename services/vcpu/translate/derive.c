@@ -7,18 +7,6 @@
 #include "translate/loops.h"
 #include "translate/translate.h"
 
-bool region_alloc_generated(struct translator *x, struct region *r)
-{
-	unsigned n = r->n_insns;
-
-	r->after = memory_alloc(x, n * sizeof(*r->after));
-	r->leads = memory_alloc(x, n);
-	r->in_host = memory_alloc(x, n);
-	r->turns = memory_alloc(x, n);
-	r->block = memory_alloc(x, r->n_blocks * sizeof(*r->block));
-	return r->block && r->turns && r->in_host && r->leads && r->after;
-}
-
 struct region *region_elsewhere(struct vcpu *v, const struct region *from, uint64_t lin)
 {
 	struct translator *x = v->translator;
@@ -44,6 +32,17 @@ struct region *region_elsewhere(struct vcpu *v, const struct region *from, uint6
 	return r;
 }
 
+/* What all copies of parts of a region begin as. */
+static struct region copy_of(struct region *of)
+{
+	struct region copy = *of;
+
+	copy.of = of;
+	copy.page_next = NULL;
+	copy.copies = NULL;
+	return copy;
+}
+
 /* Those of `of` stay where they are. */
 static void share_blocks(struct region *copy, const struct region *of)
 {
@@ -63,18 +62,11 @@ struct region *region_loop(struct vcpu *v, struct region *r, unsigned head)
 	if (!copy || !l || !loop_members(r, head, l->members)) {
 		return NULL;
 	}
-	l->head = (uint16_t)head;
-	l->slow = r->block[head].body;
-	if (!loop_analyze(r, l)) {
-		return NULL;
-	}
-	*copy = *r;
+	*copy = copy_of(r);
 	copy->loop = l;
-	copy->of = r;
 	copy->head = (uint16_t)head;
-	copy->page_next = NULL;
-	copy->copies = NULL;
-	if (!region_alloc_generated(x, copy)) {
+	l->slow = r->block[head].body;
+	if (!loop_analyze(copy, l) || !region_alloc_generated(x, copy)) {
 		return NULL;
 	}
 	share_blocks(copy, r);
@@ -171,26 +163,6 @@ static int16_t leads_on(const struct region *copy, const struct unrolling *u, un
 	return from;
 }
 
-/* Room for the turns' instructions behind those of `of`. */
-static bool alloc_decoded(struct translator *x, struct region *r, unsigned n)
-{
-	const struct region *of = r->of;
-
-	r->insn = memory_alloc(x, n * sizeof(*r->insn));
-	r->form = memory_alloc(x, n * sizeof(*r->form));
-	r->use = memory_alloc(x, n * sizeof(*r->use));
-	r->at = memory_alloc(x, n * sizeof(*r->at));
-	r->bound = memory_alloc(x, n * sizeof(*r->bound));
-	if (!r->bound || !r->at || !r->use || !r->form || !r->insn) {
-		return false;
-	}
-	memcpy(r->insn, of->insn, of->n_insns * sizeof(*r->insn));
-	memcpy(r->form, of->form, of->n_insns * sizeof(*r->form));
-	memcpy(r->use, of->use, of->n_insns * sizeof(*r->use));
-	memcpy(r->at, of->at, of->n_insns * sizeof(*r->at));
-	return true;
-}
-
 struct region *region_unroll(struct vcpu *v, struct region *r, unsigned head,
 			     const struct unrolling *u)
 {
@@ -201,19 +173,17 @@ struct region *region_unroll(struct vcpu *v, struct region *r, unsigned head,
 	if (!copy) {
 		return NULL;
 	}
-	*copy = *r;
-	copy->of = r;
+	*copy = copy_of(r);
 	copy->head = (uint16_t)head;
 	copy->shared = r->n_blocks;
-	copy->page_next = NULL;
-	copy->copies = NULL;
 	copy->n_insns = (uint16_t)(n_insns + u->turns * u->n_insns);
 	copy->n_blocks = (uint16_t)(r->n_blocks + u->turns * u->n_members);
-	if (!alloc_decoded(x, copy, copy->n_insns) || !region_alloc_generated(x, copy)) {
+	if (!region_alloc_decoded(x, copy) || !region_alloc_generated(x, copy)) {
 		return NULL;
 	}
-	share_blocks(copy, r);
 	copy->n_insns = (uint16_t)n_insns;
+	region_put_decoded(copy, r->insn, r->form, r->use, r->at);
+	share_blocks(copy, r);
 	for (unsigned turn = 0; turn < u->turns; turn++) {
 		unsigned member = head;
 
@@ -251,12 +221,9 @@ struct region *region_copy(struct vcpu *v, struct region *of, unsigned k)
 	if (!copy || !rest) {
 		return NULL;
 	}
-	*copy = *of;
+	*copy = copy_of(of);
 	copy->rest = rest;
-	copy->of = of;
 	copy->shared = of->n_blocks;
-	copy->page_next = NULL;
-	copy->copies = NULL;
 	copy->n_blocks = of->n_blocks + 1u;
 	if (!region_alloc_generated(x, copy)) {
 		return NULL;

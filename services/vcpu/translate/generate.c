@@ -436,8 +436,7 @@ static void emit_region(struct generate *g)
 	for (unsigned at = 0; at < g->n_order; at++) {
 		unsigned n = g->order[at];
 		int next = at + 1 < g->n_order ? g->order[at + 1] : -1;
-		bool falls =
-			next >= 0 && !g->heads[next] && !(r->loop && next == (int)r->loop->head);
+		bool falls = next >= 0 && !g->heads[next] && !(r->loop && next == (int)r->head);
 
 		block(g, n, falls ? next : -1, fallen_into);
 		fallen_into = falls && falls_into(r, n, next);

@@ -291,7 +291,7 @@ static void flow_to(struct pass *p, int block, const struct state *s)
 	if (block < 0 || !loop_has(p->l->members, (unsigned)block)) {
 		return;
 	}
-	if (block == (int)p->l->head) {
+	if (block == (int)p->r->head) {
 		merge(&p->back, !p->is_back, s);
 		p->is_back = true;
 		return;
@@ -321,9 +321,9 @@ static void follow_pass(struct pass *p)
 	int n;
 
 	for (unsigned reg = 0; reg < 16; reg++) {
-		p->in[p->l->head].reg[reg] = sum_of(reg);
+		p->in[p->r->head].reg[reg] = sum_of(reg);
 	}
-	while ((n = next_in_order(p->r, p->l->head, p->l->members, done)) >= 0) {
+	while ((n = next_in_order(p->r, p->r->head, p->l->members, done)) >= 0) {
 		add_block(done, n);
 		follow_block(p, (unsigned)n);
 	}

@@ -78,7 +78,6 @@ struct narrow {
 };
 
 struct loop {
-	uint16_t head;	     /* block */
 	uint64_t members[2]; /* blocks */
 	uint32_t slow;	     /* code offset: the head's body in the slow copy */
 	uint16_t n_insns;
@@ -112,7 +111,7 @@ void loop_speed_up(struct vcpu *v, struct region *r, struct block *b);
 
 /* -- loops.c -- */
 
-/* Fills *l, head and members set. False: no operand has a window. */
+/* Fills *l, its members set, of r, whose head is set. False: no operand has a window. */
 bool loop_analyze(const struct region *r, struct loop *l);
 
 #endif

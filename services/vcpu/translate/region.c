@@ -7,7 +7,6 @@
 #include "execute/fetch.h"
 #include "execute/trace.h"
 #include "translate/emit.h"
-#include "translate/loops.h"
 #include "translate/translate.h"
 #include "translate/verify.h"
 
@@ -381,11 +380,43 @@ static uint64_t lines_of(const struct draft *d)
 	return d->crosses ? 1ull << 63 : lines;
 }
 
+bool region_alloc_decoded(struct translator *x, struct region *r)
+{
+	unsigned n = r->n_insns;
+
+	r->insn = memory_alloc(x, n * sizeof(*r->insn));
+	r->form = memory_alloc(x, n * sizeof(*r->form));
+	r->use = memory_alloc(x, n * sizeof(*r->use));
+	r->at = memory_alloc(x, n * sizeof(*r->at));
+	r->bound = memory_alloc(x, n * sizeof(*r->bound));
+	return r->bound && r->at && r->use && r->form && r->insn;
+}
+
+void region_put_decoded(struct region *r, const struct insn *insn, const struct form *form,
+			const struct flag_use *use, const uint16_t *at)
+{
+	memcpy(r->insn, insn, r->n_insns * sizeof(*insn));
+	memcpy(r->form, form, r->n_insns * sizeof(*form));
+	memcpy(r->use, use, r->n_insns * sizeof(*use));
+	memcpy(r->at, at, r->n_insns * sizeof(*at));
+}
+
+bool region_alloc_generated(struct translator *x, struct region *r)
+{
+	unsigned n = r->n_insns;
+
+	r->after = memory_alloc(x, n * sizeof(*r->after));
+	r->leads = memory_alloc(x, n);
+	r->in_host = memory_alloc(x, n);
+	r->turns = memory_alloc(x, n);
+	r->block = memory_alloc(x, r->n_blocks * sizeof(*r->block));
+	return r->block && r->turns && r->in_host && r->leads && r->after;
+}
+
 static struct region *finish(struct draft *d)
 {
 	struct translator *x = d->v->translator;
 	struct region *r = memory_alloc(x, sizeof(*r));
-	unsigned n = d->n_insns;
 
 	if (!r) {
 		return NULL;
@@ -396,21 +427,12 @@ static struct region *finish(struct draft *d)
 	r->crosses = d->crosses;
 	r->key = d->key;
 	r->lines = lines_of(d);
-	r->n_insns = n;
+	r->n_insns = d->n_insns;
 	r->n_blocks = d->n_blocks;
-	r->insn = memory_alloc(x, n * sizeof(*r->insn));
-	r->form = memory_alloc(x, n * sizeof(*r->form));
-	r->use = memory_alloc(x, n * sizeof(*r->use));
-	r->at = memory_alloc(x, n * sizeof(*r->at));
-	r->bound = memory_alloc(x, n * sizeof(*r->bound));
-	if (!region_alloc_generated(x, r) || !r->bound || !r->at || !r->use || !r->form ||
-	    !r->insn) {
+	if (!region_alloc_decoded(x, r) || !region_alloc_generated(x, r)) {
 		return NULL;
 	}
-	memcpy(r->insn, d->insn, n * sizeof(*r->insn));
-	memcpy(r->form, d->form, n * sizeof(*r->form));
-	memcpy(r->use, d->use, n * sizeof(*r->use));
-	memcpy(r->at, d->at, n * sizeof(*r->at));
+	region_put_decoded(r, d->insn, d->form, d->use, d->at);
 	memcpy(r->block, d->block, d->n_blocks * sizeof(*r->block));
 	flags_flow(r);
 	return r;

@@ -379,8 +379,15 @@ static inline bool form_ends(const struct form *f)
  */
 struct region *region_decode(struct vcpu *v, uint32_t key);
 
-/* What the generator fills, and blocks, of a region whose numbers of both are set. */
+/*
+ * Room for r's n_insns instructions as decoded; for what the generator fills, and n_blocks blocks.
+ * False: no memory (translator.flush is set).
+ */
+bool region_alloc_decoded(struct translator *x, struct region *r);
 bool region_alloc_generated(struct translator *x, struct region *r);
+/* Copies the first n_insns of each there. */
+void region_put_decoded(struct region *r, const struct insn *insn, const struct form *form,
+			const struct flag_use *use, const uint16_t *at);
 
 /* -- derive.c: regions made of others; NULL: no memory (translator.flush is set) -- */
 

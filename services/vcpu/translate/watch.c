@@ -92,7 +92,7 @@ void loop_speed_up(struct vcpu *v, struct region *r, struct block *b)
 {
 	struct translator *x = v->translator;
 	unsigned head = (unsigned)(b - r->block);
-	struct region *fast = region_loop(v, r, head), *unrolled = NULL;
+	struct region *fast = region_loop(v, r, head);
 	struct unrolling u = {.turns = 0};
 	struct costs costs;
 
@@ -103,7 +103,8 @@ void loop_speed_up(struct vcpu *v, struct region *r, struct block *b)
 	}
 	costs = costs_of(b, fast->loop, may_unroll(r, fast->loop, &u) ? u.turns : 0);
 	if (costs.unrolled < costs.slow && costs.unrolled < costs.fast) {
-		unrolled = region_unroll(v, r, head, &u);
+		struct region *unrolled = region_unroll(v, r, head, &u);
+
 		if (unrolled && generate(v, unrolled)) {
 			lead_to(x, b->body, unrolled->block[unrolled->shared].body);
 		}

@@ -317,7 +317,7 @@ void windows_put_back(struct generate *g)
 void windows_begin(struct generate *g)
 {
 	const struct loop *l = g->r->loop;
-	const struct block *head = &g->r->block[l->head];
+	const struct block *head = &g->r->block[g->r->head];
 	struct emit *e = &g->e;
 	uint8_t *fail[2 * LOOP_WINDOWS + LOOP_NARROW], *start, *slow;
 	unsigned n_fail = 0;
@@ -349,7 +349,7 @@ void windows_begin(struct generate *g)
 		}
 	}
 	start = emit_jmp(e);
-	generate_fixup(g, start, l->head);
+	generate_fixup(g, start, g->r->head);
 	if (e->full) {
 		return;
 	}
@@ -368,14 +368,13 @@ void windows_begin(struct generate *g)
 /* The branch from the last pass' end to the head, always taken. Keeps flags that the head wants. */
 static void back(struct generate *g)
 {
-	const struct loop *l = g->r->loop;
 	struct emit *e = &g->e;
 	uint8_t *again;
 
-	if (!g->r->block[l->head].live) {
+	if (!g->r->block[g->r->head].live) {
 		emit_alu_imm(e, ALU_SUB, 4,
 			     g->count_in_scratch ? rm_reg(SCRATCH) : VCPU_FIELD(passes), 1);
-		generate_fixup(g, emit_jcc(e, 5), l->head);
+		generate_fixup(g, emit_jcc(e, 5), g->r->head);
 	} else {
 		unsigned count = g->count_in_scratch ? SCRATCH : RCX;
 
@@ -390,7 +389,7 @@ static void back(struct generate *g)
 		}
 		emit8(e, 0xe3); /* jrcxz over the jump */
 		emit8(e, 5);
-		generate_fixup(g, emit_jmp(e), l->head);
+		generate_fixup(g, emit_jmp(e), g->r->head);
 	}
 	windows_put_back(g);
 	again = emit_jmp(e);
