@@ -7,23 +7,6 @@
 
 #include "execute/cpuid.h"
 #include "execute/xstate.h"
-#include "translate/translate.h"
-
-static int set_up(void **state)
-{
-	(void)state;
-	if (rigs_init()) {
-		return -1;
-	}
-	rigs[1].v->translator->hot = 0;
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	return rigs_finish();
-}
 
 static struct vcpu *enter(struct rig *r, bool lng, unsigned cpl)
 {
@@ -191,5 +174,5 @@ int main(void)
 		cmocka_unit_test(apic_is_told_while_it_is_enabled),
 	};
 
-	return cmocka_run_group_tests(tests, set_up, tear_down);
+	return cmocka_run_group_tests(tests, rigs_set_up, rigs_tear_down);
 }

@@ -2,7 +2,7 @@
 /*
  * Protection keys on both engines: the instructions and registers that give and take rights, and
  * accesses that follow them at once. Intel SDM volume 3, 4.6.2; volume 1, 13.5.7. The MMU's own
- * test is tests/unit/mmu_random.c.
+ * tests are tests/unit/mmu_keys.c and mmu_random.c.
  */
 #include "two_rigs.h"
 
@@ -10,7 +10,6 @@
 #include "execute/simd.h"
 #include "execute/system.h"
 #include "mmu/walk.h"
-#include "translate/translate.h"
 
 enum {
 	USER = 0x200000,   /* page k has key k: of users, then of the system */
@@ -26,22 +25,6 @@ enum {
 	MSR_PKRS = 0x6e1,
 	REFUSED = PFERR_P | PFERR_PK,
 };
-
-static int set_up(void **state)
-{
-	(void)state;
-	if (rigs_init()) {
-		return -1;
-	}
-	rigs[1].v->translator->hot = 0;
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	return rigs_finish();
-}
 
 static void map(struct rig *r)
 {
@@ -394,5 +377,5 @@ int main(void)
 		cmocka_unit_test(reset_clears_both_registers_and_init_keeps_them),
 	};
 
-	return cmocka_run_group_tests(tests, set_up, tear_down);
+	return cmocka_run_group_tests(tests, rigs_set_up, rigs_tear_down);
 }

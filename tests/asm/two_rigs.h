@@ -4,6 +4,7 @@
 #define TESTS_ASM_TWO_RIGS_H
 
 #include "system_rig.h"
+#include "translate/translate.h"
 
 static struct rig rigs[2]; /* the interpreter's, the translator's */
 
@@ -26,6 +27,23 @@ static inline int rigs_finish(void)
 		fake_board_finish(&rigs[n].board);
 	}
 	return 0;
+}
+
+/* Around a group of tests whose code is translated at once. */
+static inline int rigs_set_up(void **state)
+{
+	(void)state;
+	if (rigs_init()) {
+		return -1;
+	}
+	rigs[1].v->translator->hot = 0;
+	return 0;
+}
+
+static inline int rigs_tear_down(void **state)
+{
+	(void)state;
+	return rigs_finish();
 }
 
 #endif
